@@ -1,0 +1,17 @@
+"""Does this defence really make a classifier robust? Attacks, sweeps and audits in JAX."""
+
+from jaxdefense import attacks as attacks
+from jaxdefense import losses as losses
+from jaxdefense.classifiers import Frozen as Frozen
+from jaxdefense.classifiers import Normalized as Normalized
+from jaxdefense.classifiers import Purified as Purified
+from jaxdefense.classifiers import Randomized as Randomized
+from jaxdefense.evaluation import Robustness as Robustness
+from jaxdefense.evaluation import sweep as sweep
+from jaxdefense.geometry import Ball as Ball
+from jaxdefense.geometry import l1 as l1
+from jaxdefense.geometry import l2 as l2
+from jaxdefense.geometry import linf as linf
+from jaxdefense.typing import example_keys as example_keys
+
+__version__ = "0.1.0"

@@ -1,0 +1,152 @@
+"""`Attack`: a record of stages that can be called; data to the sweep, a function to the rest."""
+
+import dataclasses
+import functools
+import itertools
+
+import jax
+import jax.numpy as jnp
+
+from jaxdefense.attacks.search import Cost, Stage, State, begin, run, stronger, where
+from jaxdefense.classifiers import Static, fold, join, split
+from jaxdefense.errors import InputError
+from jaxdefense.geometry import Ball
+from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Radii, as_keys
+
+# Keeps the keys of stages apart from the keys of steps, which are folded in from 0 upwards.
+_STAGE = 2**20
+
+
+@dataclasses.dataclass(frozen=True)
+class Attack:
+    """Stages tried one after another, each on what the earlier ones left standing.
+
+    Called, it is one pure function, jit- and vmap-able:
+    ``attack(keys, classifier, x, y, eps) -> x_adv``.
+
+    Args:
+        name: as it stands in tables, for example ``"pgd-40"``.
+        stages: see `Stage`.
+        ball: the ball that eps is the radius of; None where eps is not the radius of a ball
+            (`gaussian` without sigma), so that success at one eps says nothing about another.
+    """
+
+    name: str
+    stages: tuple[Stage, ...]
+    ball: Ball | None
+
+    def __call__(
+        self, keys: Keys, classifier: Classifier, x: Images, y: Labels, eps: Radii | float
+    ) -> Images:
+        """The strongest adversarial images found, within eps of x and in [0, 1].
+
+        Args:
+            keys: one key, or one for each example ``[b]``.
+            classifier: any callable ``x -> logits``.
+            x: images ``[b, h, w, c]`` in [0, 1].
+            y: labels ``[b]`` (int); for a targeted loss the targets.
+            eps: radii ``[b]`` or one number, in pixel units. Rows with eps 0 come back unchanged.
+
+        Returns:
+            x_adv ``[b, h, w, c]``. Check it before you trust it: `jaxdefense.sweep` does.
+
+        Raises:
+            InputError: shapes that do not fit together.
+
+        Example:
+            >>> import jax, jax.numpy as jnp, jaxdefense as jd
+            >>> classifier = lambda x: jnp.stack([x.sum((1, 2, 3)), 8 - x.sum((1, 2, 3))], -1)
+            >>> attack = jd.attacks.fgsm(jd.linf)
+            >>> x = jnp.full((1, 4, 4, 1), 0.3)  # sum 4.8 > 3.2: class 0
+            >>> x_adv = attack(jax.random.key(0), classifier, x, jnp.array([0]), 0.1)
+            >>> round(float(x_adv.mean()), 4)
+            0.2
+        """
+        x = jnp.asarray(x)
+        if x.ndim != 4:
+            raise InputError(f"x has shape {x.shape}, but images are [b, h, w, c]: add the axes")
+        y = jnp.asarray(y)
+        if y.shape[:1] != x.shape[:1]:
+            raise InputError(f"{len(x)} images but labels of shape {y.shape}: give one per image")
+        eps = jnp.broadcast_to(jnp.asarray(eps, x.dtype), x.shape[:1])
+        keys = as_keys(keys, len(x))
+        arrays, static = split(classifier)
+        return _call(self, static, arrays, keys, x, y, eps)
+
+    @property
+    def cost(self) -> Cost:
+        """Evaluations per example of a full run, without early exit."""
+        return sum((stage.cost for stage in self.stages), Cost())
+
+    def __repr__(self) -> str:
+        return f"Attack({self.name})" if self.ball is None else f"Attack({self.name}, {self.ball})"
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _call(
+    attack: Attack,
+    static: Static,
+    arrays: list[jax.Array],
+    keys: Keys,
+    x: Images,
+    y: Labels,
+    eps: Radii,
+) -> Images:
+    return launch(attack, keys, join(arrays, static), x, y, eps)[0].best
+
+
+def launch(
+    attack: Attack,
+    keys: Keys,
+    classifier: Classifier,
+    x: Images,
+    y: Labels,
+    eps: Radii,
+    active: Flags | None = None,
+) -> tuple[State, Cost]:
+    """All stages as one traceable function.
+
+    Args:
+        attack: what to run.
+        keys, classifier, x, y, eps: as in `Attack.__call__`.
+        active: rows worth attacking, where success ends the work on a row; see `run`.
+
+    Returns:
+        The best over all stages, and the evaluations each row took ``[b]``.
+    """
+    standing = lambda state: None if active is None else active & ~state.fooled
+
+    def attempt(stage: Stage, index: int | jax.Array, state: State, spent: Cost):
+        found, cost = run(stage, _stage_keys(keys, index), classifier, x, y, eps, standing(state))
+        better = stronger(found, state)
+        if active is not None:
+            better &= active & ~state.fooled
+        choose = lambda new, old: where(better, new, old)
+        return jax.tree.map(choose, found._replace(inner=()), state), spent + cost
+
+    state, spent = begin(x), Cost(*jnp.zeros((2, len(x)), jnp.int32))
+    start = 0
+    for stage, group in itertools.groupby(attack.stages):
+        times = len(list(group))
+        if times == 1:
+            state, spent = attempt(stage, start, state, spent)
+        else:  # restarts: one compiled stage, however many there are
+
+            def again(index, carry, stage=stage):
+                state, total = carry
+                state, total = attempt(stage, index, state, Cost(*total))
+                return state, (total.gradients, total.forwards)
+
+            carry = (state, (spent.gradients, spent.forwards))
+            state, total = jax.lax.fori_loop(start, start + times, again, carry)
+            spent = Cost(*total)
+        start += times
+    return state._replace(best=where(eps > 0, state.best, x)), spent
+
+
+def _stage_keys(keys: Keys, index: int | jax.Array) -> Keys:
+    """The first stage gets the keys as they are, so that ``strongest(a) == a`` bit for bit."""
+    data = jax.random.key_data
+    first = jnp.asarray(index) == 0
+    chosen = jnp.where(first, data(keys), data(fold(keys, _STAGE + index)))
+    return jax.random.wrap_key_data(chosen, impl=jax.random.key_impl(keys))

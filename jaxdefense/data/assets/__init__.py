@@ -1,0 +1,1 @@
+"""Rendered digit masters and the script that makes them."""

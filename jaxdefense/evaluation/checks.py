@@ -1,0 +1,136 @@
+"""Input a sweep refuses, each with one message: what is wrong, why, what to do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdefense.errors import InputError
+from jaxdefense.geometry import Ball
+
+
+def check_images(x: np.ndarray) -> None:
+    """Images must be float ``[n, h, w, c]``, finite and in [0, 1].
+
+    Raises:
+        InputError: naming the first offending index where there is one.
+    """
+    if x.ndim != 4:
+        raise InputError(
+            f"x has shape {x.shape}, but images are [n, h, w, c]: add the missing axes "
+            "(grey images have c = 1; NCHW arrays need x.transpose(0, 2, 3, 1))"
+        )
+    if not len(x):
+        raise InputError("x holds no images: give at least one")
+    if not np.issubdtype(x.dtype, np.floating):
+        raise InputError(
+            f"x has dtype {x.dtype}, but images are float32 in [0, 1]: "
+            "use jaxdefense.data.as_images(x), which divides by 255"
+        )
+    finite = np.isfinite(x).reshape(len(x), -1).all(-1)
+    if not finite.all():
+        raise InputError(
+            f"x is not finite in {int((~finite).sum())} of {len(x)} images (first: index "
+            f"{int(np.argmin(finite))}): remove NaN and inf before measuring"
+        )
+    low, high = float(x.min()), float(x.max())
+    if low < 0 or high > 1:
+        if high > 2 and low >= 0:
+            advice = "these look like 0-255 pixels: divide by 255"
+        elif low < 0:
+            advice = "these look normalised: undo it, and put jaxdefense.Normalized(classifier, "
+            advice += "mean, std) in front of the classifier instead"
+        else:
+            advice = "clip them to [0, 1]"
+        raise InputError(f"x has pixels from {low:g} to {high:g}, outside [0, 1]: {advice}")
+
+
+def check_labels(y: np.ndarray, count: int) -> None:
+    """Labels must be integers ``[n]``, one per image; their range is checked against logits.
+
+    Raises:
+        InputError: wrong dtype, rank, length or sign.
+    """
+    if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        raise InputError(
+            f"y has shape {y.shape} and dtype {y.dtype}, but labels are integers [n]: "
+            "use y.argmax(-1) if they are one-hot"
+        )
+    if len(y) != count:
+        raise InputError(f"{count} images but {len(y)} labels: give exactly one label per image")
+    if (y < 0).any():
+        raise InputError(f"y has negative labels (smallest {y.min()}): classes count from 0")
+
+
+def check_radii(radii: np.ndarray, ball: Ball | None, pixels: int) -> None:
+    """Radii must be a non-empty list of numbers >= 0 in pixel units.
+
+    Raises:
+        InputError: negative, not a number, or so large that they must be in 0-255 units.
+    """
+    if radii.ndim != 1 or not len(radii):
+        raise InputError(
+            f"radii has shape {radii.shape}, but must be a non-empty list of numbers, "
+            "for example [0.0, 0.1, 0.2]"
+        )
+    if np.isnan(radii).any():
+        raise InputError("radii holds NaN: give numbers >= 0")
+    if (radii < 0).any():
+        raise InputError(f"radii holds the negative eps {radii.min():g}: an eps is at least 0")
+    name = "sigma" if ball is None else ball.name
+    widest = {"sigma": 1.0, "linf": 1.0, "l2": pixels**0.5, "l1": float(pixels)}[name]
+    largest = radii.max()
+    if largest > 1.5 * widest and not (np.isinf(largest) and ball is not None):
+        raise InputError(
+            f"radii go up to {largest:g}, but {widest:g} already spans all of [0, 1] in {name}: "
+            f"these look like 0-255 units; divide by 255 ({largest:g}/255 = {largest / 255:.4g})"
+        )
+
+
+def check_logits(logits: np.ndarray, y: np.ndarray) -> None:
+    """The deployed function must return finite logits ``[n, k]`` that cover the labels.
+
+    Raises:
+        InputError: wrong shape, NaN, probabilities, or labels out of range.
+    """
+    if logits.ndim != 2 or len(logits) != len(y):
+        raise InputError(
+            f"the classifier returned shape {logits.shape} for {len(y)} images, but logits "
+            f"are [{len(y)}, k]"
+        )
+    classes = logits.shape[-1]
+    if classes < 2:
+        raise InputError(
+            f"the classifier returned {classes} logit per image, but at least 2 are needed: "
+            "for a binary score s return jnp.stack([-s, s], -1)"
+        )
+    if y.max() >= classes:
+        raise InputError(
+            f"y has the label {y.max()}, but the classifier has {classes} classes (0 to "
+            f"{classes - 1}): wrong labels, or a classifier for another data set"
+        )
+    finite = np.isfinite(logits).all(-1)
+    if not finite.all():
+        raise InputError(
+            f"the classifier returned NaN or inf on {int((~finite).sum())} of {len(y)} clean "
+            f"images (first: index {int(np.argmin(finite))}): it cannot be evaluated like this"
+        )
+    sums = logits.sum(-1)
+    if (logits >= 0).all() and (logits <= 1).all() and (np.abs(sums - 1) < 1e-4).all():
+        raise InputError(
+            "the classifier returned probabilities, but logits are expected: softmax hides "
+            "the gradient where it saturates, and the attack would be too weak. Leave the "
+            "softmax out, or pass lambda x: jnp.log(model(x)) if you cannot"
+        )
+
+
+def check_deterministic(first: jax.Array, second: jax.Array) -> None:
+    """A classifier that is not marked random must answer the same twice.
+
+    Raises:
+        InputError: it does not.
+    """
+    if not bool(jnp.array_equal(first, second, equal_nan=True)):
+        raise InputError(
+            "the classifier gave two answers to the same images: it is random. Wrap it in "
+            "jaxdefense.Randomized(lambda keys, x: ...), with all its randomness from keys"
+        )

@@ -1,0 +1,178 @@
+"""What a sweep returns: robust accuracy over a grid of radii, with all that makes it honest."""
+
+import dataclasses
+
+import numpy as np
+import scipy.stats
+from tabulate import tabulate
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluations:
+    """What was spent: totals over examples and radii, padding not counted.
+
+    Attributes:
+        gradients: gradient evaluations (one forward and one backward pass each).
+        forwards: forward passes besides those.
+    """
+
+    gradients: int
+    forwards: int
+
+
+def interval(successes: np.ndarray | int, n: int, confidence: float = 0.95) -> np.ndarray:
+    """Clopper-Pearson intervals for proportions (1934): exact, never too narrow.
+
+    Args:
+        successes: counts, any shape.
+        n: how many trials.
+        confidence: of each interval.
+
+    Returns:
+        ``[..., 2]``: lower and upper bound.
+
+    Example:
+        >>> interval(10, 10).round(3).tolist()
+        [0.692, 1.0]
+    """
+    k = np.asarray(successes)
+    tail = (1 - confidence) / 2
+    low = np.where(k == 0, 0.0, scipy.stats.beta.ppf(tail, np.maximum(k, 1), n - k + 1))
+    high = np.where(k == n, 1.0, scipy.stats.beta.ppf(1 - tail, k + 1, np.maximum(n - k, 1)))
+    return np.stack([low, high], axis=-1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Robustness:
+    """Robust accuracy over a grid of radii; what `jaxdefense.sweep` returns.
+
+    Attributes:
+        radii: the grid ``[e]``, in the order it was given.
+        robust_accuracy: ``[e]``, the share of examples classified correctly at every point found
+            within each radius. Never increases with eps, because balls are nested: an example
+            broken at one radius counts at every other that contains the perturbation.
+        interval: ``[e, 2]``, 95 % Clopper-Pearson interval of it.
+        smallest_radius: per example ``[n]``: 0 where misclassified clean, the smallest radius of
+            the grid at which it breaks, inf where it never does.
+        distance: per example ``[n]``: norm of the smallest fooling perturbation found (0, inf).
+        raw_accuracy: ``[e]``: from the attack at that radius alone. Where it rises with eps the
+            attack is weak.
+        clean_accuracy: without any attack.
+        evaluations: gradients and forward passes spent.
+        n: number of examples.
+        attack: name of the attack.
+        norm: "linf", "l2", "l1", or "sigma" where eps is a noise level.
+        knowledge: what the attacker differentiated: "white-box" (the deployed function),
+            "surrogate" (another one), "none" (no gradients).
+        seed: key data of the PRNG key, as a tuple of ints.
+        violations: how often the attack returned an image outside the ball or the box, or not
+            finite. Such images count as failures of the attack.
+        warnings: why the numbers may not be what they seem.
+    """
+
+    radii: np.ndarray
+    robust_accuracy: np.ndarray
+    interval: np.ndarray
+    smallest_radius: np.ndarray
+    distance: np.ndarray
+    raw_accuracy: np.ndarray
+    clean_accuracy: float
+    evaluations: Evaluations
+    n: int
+    attack: str
+    norm: str
+    knowledge: str
+    seed: tuple[int, ...]
+    violations: int
+    warnings: tuple[str, ...]
+
+    def __str__(self) -> str:
+        rows = [
+            [f"{eps:g}", f"{100 * accuracy:.1f}", f"[{100 * low:.1f}, {100 * high:.1f}]"]
+            for eps, accuracy, (low, high) in zip(
+                self.radii, self.robust_accuracy, self.interval, strict=True
+            )
+        ]
+        table = tabulate(
+            rows,
+            headers=[f"eps ({self.norm})", "robust accuracy %", "95 % interval"],
+            disable_numparse=True,
+            colalign=("right", "right", "left"),
+        )
+        spent = f"{self.evaluations.gradients / self.n:.1f} gradients per example"
+        head = (
+            f"{self.attack}, {self.knowledge}, n = {self.n}, "
+            f"clean accuracy {100 * self.clean_accuracy:.1f} %, {spent}"
+        )
+        return "\n".join([head, table, *(f"warning: {text}" for text in self.warnings)])
+
+
+def summarize(
+    broken: np.ndarray,
+    norms: np.ndarray,
+    correct: np.ndarray,
+    radii: np.ndarray,
+    *,
+    nested: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """From what each radius found to one non-increasing curve.
+
+    Args:
+        broken: ``[n, e]``, whether a valid fooling image was found at that radius.
+        norms: ``[n, e]``, the norm of its perturbation.
+        correct: ``[n]``, classified correctly when clean.
+        radii: ``[e]``.
+        nested: whether radii are those of balls. If not, each radius speaks for itself.
+
+    Returns:
+        robust accuracy ``[e]``, raw accuracy ``[e]``, smallest radius ``[n]``, distance ``[n]``.
+    """
+    broken = broken | ~correct[:, None]
+    found = np.where(broken, norms, np.inf)
+    distance = np.where(correct, found.min(axis=1), 0.0)
+    fallen = broken.copy()
+    if nested:
+        # A perturbation of the attack at radius r lies in every ball at least as large as r, and
+        # in each smaller one that is no smaller than its norm.
+        reach = np.where(broken, np.minimum(norms, radii), np.inf).min(axis=1)
+        fallen |= radii >= np.where(correct, reach, -np.inf)[:, None]
+    smallest = np.where(fallen, radii, np.inf).min(axis=1)
+    smallest = np.where(correct, smallest, 0.0)
+    return 1 - fallen.mean(0), 1 - broken.mean(0), smallest, distance
+
+
+def suspicions(
+    raw: np.ndarray,
+    robust: np.ndarray,
+    radii: np.ndarray,
+    y: np.ndarray,
+    norm: str,
+    violations: int,
+    attempts: int,
+) -> tuple[str, ...]:
+    """What a strict reader would say about the numbers, as plain sentences."""
+    said = []
+    order = np.argsort(radii, kind="stable")
+    # One example more or less is chance; more than that is an attack that loses its way.
+    rises = np.diff(raw[order]) > 1.5 / len(y)
+    if norm != "sigma" and rises.any():
+        at = radii[order][1:][rises]
+        said.append(
+            f"raw accuracy rises with eps (at {', '.join(f'{r:g}' for r in at)}): the attack is "
+            "weak there; more steps, restarts or another loss would find more"
+        )
+    if norm == "linf":
+        bound = np.bincount(y).max() / len(y)
+        impossible = (radii >= 0.5) & (robust > bound + 1e-9)
+        if impossible.any():
+            said.append(
+                f"at eps >= 0.5 a grey image lies in every ball, so true robust accuracy is at "
+                f"most {100 * bound:.1f} % (the largest class); "
+                f"{100 * robust[impossible].max():.1f} % means the attack was too weak"
+            )
+    if violations:
+        said.append(
+            f"{violations} of {attempts} returned images lay outside the ball or the box or were "
+            "not finite and count as failures of the attack: the attack has a fault"
+        )
+    return tuple(said)

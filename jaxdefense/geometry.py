@@ -1,0 +1,230 @@
+"""Balls around images: the l-inf, l2 and l1 norms as records of four pure functions.
+
+All functions are per example: images ``[b, h, w, c]``, radii ``[b]``, keys ``[b]``. `project` is
+the exact Euclidean projection onto ball and box together, not one after the other: clipping an
+l2 or l1 projection to [0, 1] afterwards gives part of the budget away.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdefense.typing import Images, Keys, PerExample, Radii
+
+# Bisections until the bracket is below float32 resolution.
+_HALVINGS = 32
+
+
+class Ball(NamedTuple):
+    """A norm ball in the space of images; `linf`, `l2` and `l1` are the three there are.
+
+    Attributes:
+        name: ``"linf"``, ``"l2"`` or ``"l1"``.
+        norm: perturbations -> norms ``[b]``.
+        sample: (keys, images, eps) -> perturbations uniform in the ball (box not applied).
+        steepest: (gradient, images, length) -> the perturbation of norm at most `length` that
+            raises a linear function most. In l2 and l1 it wastes nothing on pixels that would leave
+            [0, 1] at once, and in l1 it goes on to the next pixel where one is full.
+        project: (images, points, eps) -> the nearest point of ball(images, eps) and [0, 1].
+        slack: pixels per image -> how far float32 rounding alone can carry the norm outside.
+    """
+
+    name: str
+    norm: Callable[[Images], PerExample]
+    sample: Callable[[Keys, Images, Radii], Images]
+    steepest: Callable[[Images, Images, Radii], Images]
+    project: Callable[[Images, Images, Radii], Images]
+    slack: Callable[[int], float]
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def expand(values: PerExample) -> Images:
+    """``[b]`` -> ``[b, 1, 1, 1]``, to meet images."""
+    return values[:, None, None, None]
+
+
+def _flat(x: Images) -> jax.Array:
+    return x.reshape(x.shape[0], -1)
+
+
+def _movable(gradient: Images, x: Images) -> Images:
+    """The gradient without the coordinates that would leave [0, 1] at once.
+
+    Scaled to a largest entry of 1, because squaring a tiny gradient underflows to nothing and an
+    attack without a direction makes any network look robust.
+    """
+    blocked = ((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0))
+    gradient = jnp.where(blocked, 0.0, gradient)
+    largest = expand(jnp.abs(_flat(gradient)).max(-1))
+    return gradient / jnp.where(largest > 0, largest, 1.0)
+
+
+def _onto(shrink: Callable[[Radii], Images], size: Callable[[Images], PerExample], eps: Radii,
+          most: Radii) -> PerExample:  # fmt: skip
+    """The smallest amount of shrinking in [0, most] that brings ``size(shrink(.))`` to eps."""
+
+    def halve(_, bracket):
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        outside = size(shrink(middle)) > eps
+        return jnp.where(outside, middle, low), jnp.where(outside, high, middle)
+
+    return jax.lax.fori_loop(0, _HALVINGS, halve, (jnp.zeros_like(most), most))[1]
+
+
+def _keep_inside(norm, x: Images, point: Images, moved: Images, eps: Radii) -> Images:
+    """`point` clipped to the box where that lies in the ball already, else `moved`; x at eps 0."""
+    boxed = jnp.clip(point, 0.0, 1.0)
+    inside = norm(boxed - x) <= eps
+    result = jnp.where(expand(inside), boxed, jnp.clip(x + moved, 0.0, 1.0))
+    return jnp.where(expand(eps > 0), result, x)
+
+
+# --------------------------------------------------------------------------------------- l-inf
+
+
+def _linf_norm(delta: Images) -> PerExample:
+    return jnp.abs(_flat(delta)).max(-1)
+
+
+def _linf_sample(keys: Keys, x: Images, eps: Radii) -> Images:
+    draw = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], x.dtype, -1.0, 1.0))
+    return expand(eps) * draw(keys)
+
+
+def _linf_steepest(gradient: Images, x: Images, length: Radii) -> Images:
+    return expand(length) * jnp.sign(gradient)
+
+
+@jax.jit
+def _linf_project(x: Images, point: Images, eps: Radii) -> Images:
+    return jnp.clip(jnp.clip(point, x - expand(eps), x + expand(eps)), 0.0, 1.0)
+
+
+# ------------------------------------------------------------------------------------------ l2
+
+
+def _l2_norm(delta: Images) -> PerExample:
+    return jnp.sqrt((_flat(delta) ** 2).sum(-1))
+
+
+def _l2_sample(keys: Keys, x: Images, eps: Radii) -> Images:
+    size = math.prod(x.shape[1:])
+
+    def draw(key):
+        direction, radius = jax.random.split(key)
+        noise = jax.random.normal(direction, x.shape[1:], x.dtype)
+        unit = noise / jnp.sqrt((noise**2).sum())
+        return unit * jax.random.uniform(radius, (), x.dtype) ** (1.0 / size)
+
+    return expand(eps) * jax.vmap(draw)(keys)
+
+
+def _l2_steepest(gradient: Images, x: Images, length: Radii) -> Images:
+    gradient = _movable(gradient, x)
+    norm = expand(_l2_norm(gradient))
+    return expand(length) * gradient / jnp.where(norm > 0, norm, 1.0)
+
+
+@jax.jit
+def _l2_project(x: Images, point: Images, eps: Radii) -> Images:
+    # The nearest point of ball and box is clip(scale * delta) for one scale in (0, 1].
+    delta = point - x
+    least = jnp.minimum(eps / jnp.maximum(_l2_norm(delta), 1e-30), 1.0)
+    shrink = lambda amount: jnp.clip(expand(least**amount) * delta, -x, 1.0 - x)
+    moved = shrink(_onto(shrink, _l2_norm, eps, jnp.ones_like(eps)))
+    # Bisection has found which pixels sit at a bound; given those, the scale has a closed form.
+    at_bound = (moved <= -x) | (moved >= 1.0 - x)
+    held = (_flat(jnp.where(at_bound, moved, 0.0)) ** 2).sum(-1)
+    free = _flat(jnp.where(at_bound, 0.0, delta))
+    largest = jnp.maximum(jnp.abs(free).max(-1), 1e-30)
+    length = largest * jnp.sqrt(((free / largest[:, None]) ** 2).sum(-1))
+    scale = jnp.sqrt(jnp.maximum(eps**2 - held, 0.0)) / jnp.maximum(length, 1e-30)
+    exact = jnp.clip(jnp.where(at_bound, moved, expand(scale) * delta), -x, 1.0 - x)
+    return _keep_inside(_l2_norm, x, point, exact, eps)
+
+
+# ------------------------------------------------------------------------------------------ l1
+
+
+def _l1_norm(delta: Images) -> PerExample:
+    return jnp.abs(_flat(delta)).sum(-1)
+
+
+def _l1_sample(keys: Keys, x: Images, eps: Radii) -> Images:
+    def draw(key):
+        # Uniform in the l1 ball: Laplace noise over its own norm plus one more exponential.
+        noise, last = jax.random.split(key)
+        laplace = jax.random.laplace(noise, x.shape[1:], x.dtype)
+        return laplace / (jnp.abs(laplace).sum() + jax.random.exponential(last, (), x.dtype))
+
+    return expand(eps) * jax.vmap(draw)(keys)
+
+
+@jax.jit
+def _l1_steepest(gradient: Images, x: Images, length: Radii) -> Images:
+    # Spend the length on the largest gradient first, up to the box, then on the next.
+    gradient = _movable(gradient, x)
+    slope, room = _flat(jnp.abs(gradient)), _flat(jnp.where(gradient > 0, 1.0 - x, x))
+    room = jnp.where(slope > 0, room, 0.0)
+    order = jnp.argsort(-slope, axis=-1)
+    ordered = jnp.take_along_axis(room, order, -1)
+    before = jnp.cumsum(ordered, -1) - ordered
+    spent = jnp.clip(length[:, None] - before, 0.0, ordered)
+    rows = jnp.arange(len(x))[:, None]
+    return jnp.zeros_like(slope).at[rows, order].set(spent).reshape(x.shape) * jnp.sign(gradient)
+
+
+@jax.jit
+def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
+    # The nearest point of ball and box is clip(soft(delta, level)) for one level >= 0.
+    delta = point - x
+    size = jnp.abs(delta)
+
+    def shrink(level):
+        return jnp.clip(jnp.sign(delta) * jnp.maximum(size - expand(level), 0.0), -x, 1.0 - x)
+
+    level = _onto(shrink, _l1_norm, eps, jnp.abs(_flat(delta)).max(-1))
+    moved = shrink(level)
+    at_bound = (moved <= -x) | (moved >= 1.0 - x)
+    free = (size > expand(level)) & ~at_bound
+    held = _flat(jnp.where(at_bound, jnp.abs(moved), 0.0)).sum(-1)
+    spare = _flat(jnp.where(free, size, 0.0)).sum(-1) + held - eps
+    count = _flat(free).sum(-1)
+    exact = jnp.where(count > 0, spare / jnp.maximum(count, 1), level)
+    return _keep_inside(_l1_norm, x, point, shrink(exact), eps)
+
+
+# A pixel of x_adv is rounded by at most 2**-25 (half a unit in the last place below 1), and the
+# perturbation is measured exactly, in float64; the norm itself is rounded once more in float32.
+_ULP = 2.0**-24
+
+linf = Ball("linf", _linf_norm, _linf_sample, _linf_steepest, _linf_project, lambda n: 2 * _ULP)
+l2 = Ball(
+    "l2", _l2_norm, _l2_sample, _l2_steepest, _l2_project, lambda n: 2 * math.sqrt(n) * _ULP
+)  # fmt: skip
+l1 = Ball("l1", _l1_norm, _l1_sample, _l1_steepest, _l1_project, lambda n: 2 * n * _ULP)
+
+BALLS: dict[str, Ball] = {ball.name: ball for ball in (linf, l2, l1)}
+
+
+def norm64(ball: Ball, x: np.ndarray, x_adv: np.ndarray) -> np.ndarray:
+    """Norms ``[b]`` of ``x_adv - x`` in float64 on the host: what a result is judged by."""
+    delta = np.asarray(x_adv, np.float64) - np.asarray(x, np.float64)
+    order = {"linf": np.inf, "l2": 2, "l1": 1}[ball.name]
+    return np.linalg.norm(delta.reshape(len(delta), -1), ord=order, axis=-1)
+
+
+def inside64(ball: Ball, x: np.ndarray, x_adv: np.ndarray, eps: np.ndarray) -> np.ndarray:
+    """Whether each x_adv is finite, in the box exactly and in the ball up to rounding, ``[b]``."""
+    flat = np.asarray(x_adv).reshape(len(x_adv), -1)
+    boxed = ((flat >= 0) & (flat <= 1)).all(-1)  # false for NaN as well
+    eps = np.asarray(eps, np.float64)
+    limit = eps * (1 + 4 * np.finfo(np.float32).eps) + ball.slack(flat.shape[-1])
+    return boxed & (norm64(ball, x, np.where(np.isfinite(x_adv), x_adv, 2.0)) <= limit)

@@ -1,0 +1,122 @@
+"""Architectures as linen modules, and a registry to build them by name.
+
+Every model is called as ``model.apply(variables, x, train=False)`` with images ``[b, h, w, c]`` in
+``[0, 1]``; classifiers return logits ``[b, num_classes]``, autoencoders images of the same shape.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxdefense.errors import InputError, UnknownNameError
+from jaxdefense.models.autoencoder import Autoencoder, UAutoencoder, autoencoder, u_autoencoder
+from jaxdefense.models.lenet import LeNet5
+from jaxdefense.models.resnet import BasicBlock, ResNet, resnet18, resnet20, resnet56, resnet110
+from jaxdefense.models.vgg import VGG, vgg8, vgg16
+from jaxdefense.typing import PyTree
+
+__all__ = [
+    "VGG",
+    "Autoencoder",
+    "BasicBlock",
+    "LeNet5",
+    "ResNet",
+    "UAutoencoder",
+    "build",
+    "count_parameters",
+    "initialize",
+    "names",
+]
+
+_CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
+    "lenet5": LeNet5,
+    "resnet18": resnet18,
+    "resnet20": resnet20,
+    "resnet56": resnet56,
+    "resnet110": resnet110,
+    "vgg16": vgg16,
+    "vgg8": vgg8,
+}
+_AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {
+    "autoencoder": autoencoder,
+    "u_autoencoder": u_autoencoder,
+}
+
+
+def names() -> tuple[str, ...]:
+    """Names that `build` knows: classifiers first, then autoencoders."""
+    return (*_CLASSIFIERS, *_AUTOENCODERS)
+
+
+def build(name: str, num_classes: int = 10, **kwargs: Any) -> nn.Module:
+    """A model by name.
+
+    Args:
+        name: one of `names()`.
+        num_classes: size of the logits; autoencoders have none and take no notice of it.
+        **kwargs: settings of the model, such as ``width``, ``depth`` or ``dtype``.
+
+    Returns:
+        A linen module; `initialize` makes its variables.
+
+    Raises:
+        UnknownNameError: no model has this name.
+        InputError: a setting that this model does not have, or no class.
+
+    Example:
+        >>> build("resnet18", num_classes=43, width=16).width
+        16
+    """
+    if name not in names():
+        raise UnknownNameError("model", name, names())
+    if num_classes < 1:
+        raise InputError(f"num_classes is {num_classes}, but a classifier needs at least one class")
+    try:
+        if name in _CLASSIFIERS:
+            return _CLASSIFIERS[name](num_classes=num_classes, **kwargs)
+        return _AUTOENCODERS[name](**kwargs)
+    except TypeError as error:
+        given = ", ".join(f"{key}={value!r}" for key, value in kwargs.items())
+        raise InputError(
+            f"model {name!r} cannot be built with {given or 'no settings'}: {error}; "
+            "remove or correct the setting"
+        ) from error
+
+
+def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> PyTree:
+    """Random variables for a model.
+
+    The same key always gives the same variables on one kind of device. Numbers come from the rbg
+    generator, because compiling hundreds of threefry calls takes several times as long.
+
+    Args:
+        model: a linen module.
+        key: PRNG key.
+        image_shape: ``(h, w, c)`` of one image.
+
+    Returns:
+        Variables: ``{"params": ...}``, and ``"batch_stats"`` where the model has batch norm.
+
+    Example:
+        >>> import jax
+        >>> variables = initialize(build("lenet5"), jax.random.key(0), (28, 28, 1))
+        >>> count_parameters(variables)
+        61706
+    """
+    seed = jax.random.bits(key, (4,), jnp.uint32)
+    images = jnp.zeros((1, *image_shape))
+    return jax.jit(model.init)(jax.random.wrap_key_data(seed, impl="rbg"), images)
+
+
+def count_parameters(variables: PyTree) -> int:
+    """How many numbers are trained: the size of ``variables["params"]``, without batch statistics.
+
+    Example:
+        >>> import jax
+        >>> count_parameters({"params": {"bias": jax.numpy.zeros(3)}, "batch_stats": {}})
+        3
+    """
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))

@@ -1,0 +1,24 @@
+"""From measured cells to files: records, tables, figures and the HTML report.
+
+Takes plain numpy and Python values; the only room in which matplotlib lives.
+"""
+
+from .figures import curve as curve
+from .figures import robustness_curves as robustness_curves
+from .figures import save as save
+from .figures import training_curves as training_curves
+from .images import difference as difference
+from .images import image_grid as image_grid
+from .images import verdict as verdict
+from .records import Record as Record
+from .records import ensure_folder as ensure_folder
+from .records import read_json as read_json
+from .records import versions as versions
+from .records import write_csv as write_csv
+from .records import write_json as write_json
+from .report import write_report as write_report
+from .tables import Table as Table
+from .tables import accuracies as accuracies
+from .tables import accuracy_table as accuracy_table
+from .tables import comparison as comparison
+from .tables import comparison_table as comparison_table

@@ -1,0 +1,142 @@
+"""Objectives: what a training step minimises, as a pure function of parameters and a batch.
+
+An objective takes ``(params, model_state, key, x, y)`` with images float32 ``[b, h, w, c]`` in
+``[0, 1]`` and labels int32 ``[b]``, and returns ``(loss, (new_model_state, metrics))``: a scalar,
+the variables that training changes without a gradient (batch statistics), and scalars to report.
+Objectives are made by functions and wrapped by functions, so a new one is a closure, not a class.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from jaxdefense.errors import InputError
+from jaxdefense.typing import Images, Labels, Loss, Purifier, PyTree
+
+Metrics = dict[str, jax.Array]
+Objective = Callable[
+    [PyTree, PyTree, jax.Array, Images, Labels], tuple[jax.Array, tuple[PyTree, Metrics]]
+]
+Noise = Callable[[jax.Array, Images], Images]
+"""``(key, x) -> x`` with images in ``[0, 1]``: a corruption or an augmentation of a batch."""
+
+
+def supervised(
+    model: nn.Module, loss: Loss | None = None, preprocess: Purifier | None = None
+) -> Objective:
+    """Classification: mean loss of the logits, with accuracy as a metric.
+
+    Args:
+        model: a linen classifier; batch statistics are updated, dropout is drawn from the key.
+        loss: per-example loss ``(logits, labels) -> [b]``; cross-entropy when not given.
+        preprocess: a frozen purifier in front of the classifier (training "behind" an
+            autoencoder); no gradient flows into it. Its parameters become constants of the
+            compiled step.
+
+    Returns:
+        An objective with metrics ``loss`` and ``accuracy``.
+
+    Example:
+        >>> import jax
+        >>> from flax import linen as nn
+        >>> model = nn.Sequential([lambda x, train: x.reshape(len(x), -1), nn.Dense(10)])
+        >>> objective = supervised(model)
+    """
+    per_example = optax.softmax_cross_entropy_with_integer_labels if loss is None else loss
+
+    def objective(params, model_state, key, x, y):
+        if preprocess is not None:
+            x = jax.lax.stop_gradient(preprocess(x))
+        logits, model_state = _apply(model, params, model_state, key, x)
+        value = jnp.mean(per_example(logits, y))
+        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == y)
+        return value, (model_state, {"loss": value, "accuracy": accuracy})
+
+    return objective
+
+
+def reconstruction(model: nn.Module) -> Objective:
+    """Autoencoding: mean squared error between images and their reconstructions.
+
+    Args:
+        model: a linen autoencoder, images to images.
+
+    Returns:
+        An objective with the metric ``loss``.
+    """
+    return denoising(model, lambda key, x: x)
+
+
+def denoising(model: nn.Module, noise: Noise) -> Objective:
+    """Denoising: mean squared error between clean images and reconstructions of noisy ones.
+
+    Vincent et al., "Extracting and composing robust features with denoising autoencoders" (2008).
+
+    Args:
+        model: a linen autoencoder, images to images.
+        noise: ``(key, x) -> x`` the corruption, for example `gaussian_noise`.
+
+    Returns:
+        An objective with the metric ``loss``.
+    """
+
+    def objective(params, model_state, key, x, y):
+        noise_key, dropout_key = jax.random.split(key)
+        noisy = jax.lax.stop_gradient(noise(noise_key, x))
+        restored, model_state = _apply(model, params, model_state, dropout_key, noisy)
+        value = jnp.mean((restored - x) ** 2)
+        return value, (model_state, {"loss": value})
+
+    return objective
+
+
+def gaussian_noise(sigma: float) -> Noise:
+    """Independent Gaussian noise on every pixel value, clipped to ``[0, 1]``.
+
+    Args:
+        sigma: standard deviation in the unit of the images, ``[0, 1]``.
+
+    Raises:
+        InputError: ``sigma`` is negative, not finite, or above 1 (as if in 0-255 units).
+
+    Example:
+        >>> import jax
+        >>> gaussian_noise(0.1)(jax.random.key(0), jax.numpy.zeros((2, 4, 4, 1))).shape
+        (2, 4, 4, 1)
+    """
+    if not 0 <= sigma <= 1:
+        raise InputError(
+            f"sigma is {sigma}, but images are in [0, 1], so it must be between 0 and 1; "
+            "a value in 0-255 units has to be divided by 255"
+        )
+
+    def noise(key, x):
+        return jnp.clip(x + sigma * jax.random.normal(key, x.shape, x.dtype), 0.0, 1.0)
+
+    return noise
+
+
+def with_augmentation(objective: Objective, augment: Noise) -> Objective:
+    """The same objective on augmented images, new ones in every step.
+
+    Args:
+        objective: any objective.
+        augment: ``(key, x) -> x`` on a batch of images in ``[0, 1]``; labels stay.
+    """
+
+    def augmented(params, model_state, key, x, y):
+        augment_key, key = jax.random.split(key)
+        x = jax.lax.stop_gradient(augment(augment_key, x))
+        return objective(params, model_state, key, x, y)
+
+    return augmented
+
+
+def _apply(
+    model: nn.Module, params: PyTree, model_state: PyTree, key: jax.Array, x: Images
+) -> tuple[jax.Array, PyTree]:
+    variables = {"params": params, **model_state}
+    return model.apply(variables, x, train=True, mutable=list(model_state), rngs={"dropout": key})

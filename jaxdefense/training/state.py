@@ -1,0 +1,115 @@
+"""What training carries from step to step, and the pure step that carries it."""
+
+import functools
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdefense.training.objectives import Metrics, Objective
+from jaxdefense.typing import PyTree
+
+
+@flax.struct.dataclass
+class TrainState:
+    """Everything that a step changes.
+
+    Attributes:
+        params: what the optimizer changes.
+        model_state: other variables, such as batch statistics.
+        opt_state: state of the optimizer.
+        step: int32, steps taken.
+        bad_step: int32, the first step whose loss or result was not finite; -1 while there is none.
+            It is kept on the device so that the host need not wait for every step.
+        totals: sums of the metrics over the steps of this epoch.
+    """
+
+    params: PyTree
+    model_state: PyTree
+    opt_state: optax.OptState
+    step: jax.Array
+    bad_step: jax.Array
+    totals: Metrics
+
+    @property
+    def variables(self) -> PyTree:
+        """The variables of the model as ``model.apply`` takes them."""
+        return {"params": self.params, **self.model_state}
+
+
+Step = Callable[[TrainState, jax.Array, jax.Array, jax.Array, jax.Array], TrainState]
+
+
+def init_state(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    variables: PyTree,
+    x: jax.ShapeDtypeStruct,
+    y: jax.ShapeDtypeStruct,
+) -> TrainState:
+    """The state before the first step.
+
+    Args:
+        objective: gives the names of the metrics, by tracing it on shapes only.
+        optimizer: an optax optimizer.
+        variables: ``{"params": ..., ...}``; copied, since a step overwrites its state in place.
+        x: shape and dtype of one batch of images as the objective sees it.
+        y: shape and dtype of its labels.
+    """
+    variables = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), dict(variables))
+    params = variables.pop("params")
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    _, (_, metrics) = jax.eval_shape(objective, params, variables, key, x, y)
+    return TrainState(
+        params=params,
+        model_state=variables,
+        opt_state=optimizer.init(params),
+        step=jnp.zeros((), jnp.int32),
+        bad_step=jnp.full((), -1, jnp.int32),
+        totals={name: jnp.zeros((), jnp.float32) for name in metrics},
+    )
+
+
+@functools.lru_cache(maxsize=4)  # training again, with another seed, does not compile again
+def make_step(
+    objective: Objective, optimizer: optax.GradientTransformation, batch_size: int
+) -> Step:
+    """The compiled training step ``(state, key, order, x, y) -> state``.
+
+    Data are arguments, not constants: uint8 images ``[n, h, w, c]`` and labels ``[n]`` stay on the
+    device, ``order`` is this epoch's permutation, and the step number picks the batch. Randomness
+    is ``fold_in(key, step)``, so a step is a function of the state and nothing before it.
+    """
+
+    def step(
+        state: TrainState, key: jax.Array, order: jax.Array, images: jax.Array, labels: jax.Array
+    ) -> TrainState:
+        position = state.step % (order.shape[0] // batch_size)
+        rows = jax.lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
+        x, y = images[rows].astype(jnp.float32) / 255, labels[rows]
+        (loss, (model_state, metrics)), gradients = jax.value_and_grad(objective, has_aux=True)(
+            state.params, state.model_state, jax.random.fold_in(key, state.step), x, y
+        )
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        bad = (state.bad_step < 0) & ~_all_finite((loss, params, model_state))
+        return TrainState(
+            params=params,
+            model_state=model_state,
+            opt_state=opt_state,
+            step=state.step + 1,
+            bad_step=jnp.where(bad, state.step + 1, state.bad_step),
+            totals={
+                name: jnp.where(position == 0, 0.0, total) + metrics[name]
+                for name, total in state.totals.items()
+            },
+        )
+
+    return jax.jit(step, donate_argnums=0)
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()

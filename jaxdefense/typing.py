@@ -1,0 +1,59 @@
+"""The vocabulary: what images, labels, classifiers, purifiers and losses are.
+
+Images are float32 ``[b, h, w, c]`` in ``[0, 1]``; every ``eps`` is in the same unit; normalisation
+happens inside the classifier. Arrays that are trained live in pytrees, settings live in closures,
+numbers that differ per example are arguments: then new parameters or another eps never retrace.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+Images = Float[Array, "b h w c"]
+Labels = Int[Array, " b"]  # int32 classes; losses that say so also take distributions [b, k]
+Logits = Float[Array, "b k"]
+PerExample = Float[Array, " b"]
+Flags = Bool[Array, " b"]
+Radii = Float[Array, " b"]  # one eps per example, always
+Keys = Key[Array, " b"]  # one PRNG key per example: fold_in(key, example_index)
+
+Classifier = Callable[[Images], Logits]
+"""Any callable from images to logits: a function, a flax linen module bound in `Frozen`, a flax nnx
+or equinox module. A pytree when its parameters should travel through jit as arguments."""
+
+Purifier = Callable[[Images], Images]
+"""Any callable from images to images in [0, 1], for example an autoencoder."""
+
+Loss = Callable[[Logits, Labels], PerExample]
+"""Larger is closer to fooling the classifier; losses are always ascended."""
+
+PyTree = Any
+
+
+def example_keys(key: jax.Array, count: int, start: int = 0) -> Keys:
+    """One key per example, so that no example's randomness depends on the batch it sits in.
+
+    Args:
+        key: one PRNG key, ``jax.random.key(seed)``.
+        count: how many examples.
+        start: index of the first of them in the whole data set.
+
+    Returns:
+        Keys ``[count]``: ``fold_in(key, start + i)``.
+
+    Example:
+        >>> import jax
+        >>> example_keys(jax.random.key(0), 3).shape
+        (3,)
+    """
+    indices = jax.numpy.arange(start, start + count)
+    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+
+
+def as_keys(key: jax.Array, count: int) -> Keys:
+    """Keys ``[count]`` from one key or from as many; typed keys and ``PRNGKey`` arrays both do."""
+    if not jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key)
+    return example_keys(key, count) if key.ndim == 0 else key

@@ -1,0 +1,65 @@
+"""Small classifiers, strict numerics, and a cache so that each program is compiled once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+# Compiling dominates the tests' time; what they assert does not depend on how well it is done.
+jax.config.update("jax_disable_most_optimizations", True)
+# An eps of shape [b] meeting images [b, h, w, c] must raise, not broadcast over channels.
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def linear():
+    return Linear
+
+
+class Linear:
+    """A linear classifier on small images: everything about it has a closed form."""
+
+    SHAPE = (4, 4, 3)
+
+    @staticmethod
+    def weights(seed=0, classes=3):
+        size = int(np.prod(Linear.SHAPE))
+        return jax.random.normal(jax.random.key(seed), (size, classes))
+
+    @staticmethod
+    def classifier(weights):
+        return jax.tree_util.Partial(_linear, weights)
+
+    @staticmethod
+    def data(seed=0, count=6, low=0.0, high=1.0, classes=3):
+        x = jax.random.uniform(jax.random.key(100 + seed), (count, *Linear.SHAPE))
+        x = low + (high - low) * x
+        y = Linear.classifier(Linear.weights(seed, classes))(x).argmax(-1)
+        return x, y.astype(jnp.int32)
+
+
+def _linear(weights, x):
+    return (x.reshape(x.shape[0], -1) - 0.5) @ weights
+
+
+def conv_net(seed=0, classes=4, channels=8):
+    """A small convolutional network as plain function and parameters (a pytree callable)."""
+    k = jax.random.split(jax.random.key(seed), 3)
+    parameters = {
+        "a": 0.4 * jax.random.normal(k[0], (3, 3, 3, channels)),
+        "b": 0.3 * jax.random.normal(k[1], (3, 3, channels, channels)),
+        "c": jax.random.normal(k[2], (channels, classes)),
+    }
+    return jax.tree_util.Partial(_conv_net, parameters)
+
+
+def _conv_net(p, x):
+    for name, stride in (("a", 1), ("b", 2)):
+        x = jax.lax.conv_general_dilated(
+            x, p[name], (stride, stride), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        x = jax.nn.relu(x)
+    return 4 * x.mean((1, 2)) @ p["c"]
+
+
+EPS = {"linf": 0.05, "l2": 0.5, "l1": 3.0}

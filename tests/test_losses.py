@@ -1,0 +1,83 @@
+"""Losses against their definitions, and against float64 where float32 saturates."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from jaxdefense import losses
+
+LOGITS = jax.random.normal(jax.random.key(0), (6, 5)) * 3
+Y = jnp.array([0, 1, 2, 3, 4, 0])
+
+
+def test_cross_entropy_is_optax_cross_entropy():
+    ours = losses.cross_entropy(LOGITS, Y)
+    theirs = optax.softmax_cross_entropy_with_integer_labels(LOGITS, Y)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    soft = jax.nn.softmax(LOGITS[::-1])
+    expected = optax.softmax_cross_entropy(LOGITS, soft)
+    np.testing.assert_allclose(losses.cross_entropy(LOGITS, soft), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gap", [5.0, 20.0, 60.0])
+def test_cross_entropy_gradient_stays_balanced_where_softmax_saturates(gap):
+    logits = jnp.array([[gap, 0.0, -1.0]])
+    gradient = np.asarray(jax.grad(lambda z: losses.cross_entropy(z, jnp.array([0])).sum())(logits))
+    z = np.asarray(logits, np.float64)[0]
+    p = np.exp(z - z.max()) / np.exp(z - z.max()).sum()
+    others = np.array([-p[1:].sum(), p[1], p[2]])  # p_0 - 1 = -(p_1 + p_2), without cancellation
+    np.testing.assert_allclose(gradient[0], others, rtol=1e-4)
+
+
+def test_margin_is_positive_exactly_where_misclassified():
+    predicted = LOGITS.argmax(-1)
+    np.testing.assert_array_equal(losses.margin(LOGITS, Y) > 0, predicted != Y)
+    assert (losses.margin(LOGITS, predicted) < 0).all()
+
+
+def test_dlr_by_hand_and_invariant_to_shift_and_scale():
+    z = jnp.array([[4.0, 1.0, 3.0, 0.0]])
+    # -(z_y - max other) / (z_(1) - z_(3)) = -(1 - 4) / (4 - 1)
+    np.testing.assert_allclose(losses.dlr(z, jnp.array([1])), [1.0], rtol=1e-6)
+    np.testing.assert_allclose(losses.dlr(z, jnp.array([0])), [-1 / 3], rtol=1e-6)
+    np.testing.assert_allclose(
+        losses.dlr(7 * LOGITS + 3, Y), losses.dlr(LOGITS, Y), rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ValueError, match="at least 3 classes"):
+        losses.dlr(z[:, :2], jnp.array([0]))
+
+
+def test_kl_is_zero_at_the_reference_and_positive_elsewhere():
+    p = jax.nn.softmax(LOGITS)
+    np.testing.assert_allclose(losses.kl(LOGITS, p), 0.0, atol=1e-5)
+    assert (losses.kl(LOGITS[::-1], p) > 0).all()
+    one_hot = jax.nn.one_hot(Y, 5)
+    np.testing.assert_allclose(losses.kl(LOGITS, one_hot), losses.cross_entropy(LOGITS, Y), 1e-5)
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.margin, losses.dlr])
+def test_losses_rise_as_the_true_logit_falls(loss):
+    y = LOGITS.argmax(-1)
+    lowered = LOGITS.at[jnp.arange(6), y].add(-0.1)
+    assert (loss(lowered, y) > loss(LOGITS, y)).all()
+    aimed = losses.targeted(loss)
+    assert (aimed(lowered, y) < aimed(LOGITS, y)).all()
+
+
+def test_success_of_targeted_and_untargeted():
+    predicted = LOGITS.argmax(-1)
+    assert losses.fooled(losses.targeted(losses.margin), LOGITS, predicted).all()
+    assert not losses.fooled(losses.margin, LOGITS, predicted).any()
+    aimed = losses.targeted(losses.margin)
+    np.testing.assert_array_equal(
+        losses.score(aimed, LOGITS, Y) > 0, losses.fooled(aimed, LOGITS, Y)
+    )
+
+
+@pytest.mark.parametrize("loss", [losses.cross_entropy, losses.margin, losses.dlr])
+def test_gradients_are_finite_for_extreme_logits(loss):
+    for z in (jnp.array([[1e4, -1e4, 0.0]]), jnp.zeros((1, 3)), jnp.array([[88.0, 0, 0]])):
+        gradient = jax.grad(lambda z: loss(z, jnp.array([0])).sum())(z)
+        assert jnp.isfinite(gradient).all()
