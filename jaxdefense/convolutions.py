@@ -28,7 +28,7 @@ def _canonical(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Ar
     if numbers == channels_last:
         return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
     (n, c, *space), (o, i, *window), out = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
-    result = lax.conv_general_dilated_p.bind(
+    result: jax.Array = lax.conv_general_dilated_p.bind(
         lax.transpose(lhs, (n, *space, c)),
         lax.transpose(rhs, (*window, i, o)),
         **{**params, "dimension_numbers": channels_last},
@@ -46,7 +46,7 @@ def _evaluate(jaxpr, consts, *args):
         inputs = [read(atom) for atom in equation.invars]
         primitive = equation.primitive
         if primitive is lax.conv_general_dilated_p:
-            outputs = [_canonical(*inputs, equation.params)]
+            outputs = [_canonical(inputs[0], inputs[1], equation.params)]
         elif primitive.name in _CALLS:
             inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
             outputs = _evaluate(inner.jaxpr, inner.consts, *inputs)

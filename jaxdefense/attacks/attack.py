@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import itertools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -78,8 +79,19 @@ class Attack:
         """Evaluations per example of a full run, without early exit."""
         return sum((stage.cost for stage in self.stages), Cost())
 
+    @property
+    def settings(self) -> str:
+        """All that decides what the attack does, as one line."""
+        of = lambda s: f"{s.search.settings} steps={s.steps} {_named(s.loss)} {_named(s.target)}"
+        return "; ".join([self.name, *map(of, self.stages)])
+
     def __repr__(self) -> str:
         return f"Attack({self.name})" if self.ball is None else f"Attack({self.name}, {self.ball})"
+
+
+def _named(function: Any) -> str:
+    name = getattr(function, "__qualname__", None)
+    return f"{function.__module__}.{name}" if name and "<" not in name else repr(function)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -128,4 +128,5 @@ def _limited(search: Search, ball: Ball) -> Search:
         search.init_cost,
         search.step_cost,
         search.finish_cost + Cost(forwards=1),
+        f"{search.settings} at_radius {ball}",
     )

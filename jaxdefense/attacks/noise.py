@@ -51,4 +51,4 @@ def _search(sigma: float | None, ball: Ball) -> Search:
     def step(keys, probe, state, x, goal, eps):
         return state
 
-    return Search(init, step, step_cost=Cost())
+    return Search(init, step, step_cost=Cost(), settings=f"{ball} {sigma=}")

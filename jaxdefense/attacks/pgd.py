@@ -96,7 +96,16 @@ def _search(
         moved = ball.project(x, state.x + move, eps)
         return state._replace(x=moved, inner=inner)
 
-    return Search(init, step)
+    settings = f"{ball} {step_size=} {_name(rule)} {random_start=} {steepest=}"
+    return Search(init, step, settings=settings)
+
+
+def _name(rule: optax.GradientTransformation) -> str:
+    # An unknown rule gets the address of its function: results of one process only.
+    return "plain" if rule is _PLAIN else f"{_NAMES.get(rule, rule.update)}"
+
+
+_NAMES: dict[optax.GradientTransformation, str] = {}
 
 
 def _check_ascends(rule: optax.GradientTransformation) -> None:
@@ -171,7 +180,9 @@ def mifgsm(
 
 @functools.cache
 def _momentum(decay: float) -> optax.GradientTransformation:
-    return optax.chain(optax.stateless(_over_l1), optax.trace(decay))
+    rule = optax.chain(optax.stateless(_over_l1), optax.trace(decay))
+    _NAMES[rule] = f"momentum {decay}"
+    return rule
 
 
 def _over_l1(gradient, params=None):
@@ -225,4 +236,6 @@ def adam_pgd(
 
 @functools.cache
 def _adam() -> optax.GradientTransformation:
-    return optax.chain(optax.stateless(_over_l1), optax.scale_by_adam(eps=1e-20))
+    rule = optax.chain(optax.stateless(_over_l1), optax.scale_by_adam(eps=1e-20))
+    _NAMES[rule] = "adam"
+    return rule

@@ -135,6 +135,7 @@ class Search(NamedTuple):
         step: (keys, probe, state, x, goal, eps) -> State; `x` is the clean image.
         finish: like step, once at the end; reads the last iterate by default.
         init_cost, step_cost, finish_cost: evaluations per example of each.
+        settings: all that tells this search from another of the same name, for results on disk.
     """
 
     init: Callable[[Keys, Probe, Images, Goal, Radii], State]
@@ -143,6 +144,7 @@ class Search(NamedTuple):
     init_cost: Cost = Cost()
     step_cost: Cost = Cost(gradients=1)
     finish_cost: Cost = Cost(forwards=1)
+    settings: str = ""
 
 
 class Stage(NamedTuple):

@@ -3,4 +3,5 @@
 from jaxdefense.evaluation.robustness import Evaluations as Evaluations
 from jaxdefense.evaluation.robustness import Robustness as Robustness
 from jaxdefense.evaluation.robustness import interval as interval
+from jaxdefense.evaluation.store import recall as recall
 from jaxdefense.evaluation.sweep import sweep as sweep

@@ -14,7 +14,15 @@ from flax import linen as nn
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.models.autoencoder import Autoencoder, UAutoencoder, autoencoder, u_autoencoder
 from jaxdefense.models.lenet import LeNet5
-from jaxdefense.models.resnet import BasicBlock, ResNet, resnet18, resnet20, resnet56, resnet110
+from jaxdefense.models.resnet import (
+    BasicBlock,
+    ResNet,
+    resnet8,
+    resnet18,
+    resnet20,
+    resnet56,
+    resnet110,
+)
 from jaxdefense.models.vgg import VGG, vgg8, vgg16
 from jaxdefense.typing import PyTree
 
@@ -33,6 +41,7 @@ __all__ = [
 
 _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "lenet5": LeNet5,
+    "resnet8": resnet8,
     "resnet18": resnet18,
     "resnet20": resnet20,
     "resnet56": resnet56,

@@ -89,6 +89,11 @@ def resnet18(width: int = 64, **kwargs: Any) -> ResNet:
     return ResNet(**{"blocks": (2, 2, 2, 2), "width": width, **kwargs})
 
 
+def resnet8(width: int = 16, **kwargs: Any) -> ResNet:
+    """The smallest CIFAR ResNet: three stages of one basic block, for tests and CPUs."""
+    return ResNet(**{"blocks": (1, 1, 1), "width": width, **kwargs})
+
+
 def resnet20(width: int = 16, **kwargs: Any) -> ResNet:
     """The CIFAR ResNet-20 with projection shortcuts: 272,474 parameters for 10 classes."""
     return ResNet(**{"blocks": (3, 3, 3), "width": width, **kwargs})

@@ -1,0 +1,223 @@
+"""What experiment scripts share: a trained part with its checkpoints, a measured curve as records."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax import linen as nn
+
+from jaxdefense import Frozen, models
+from jaxdefense.attacks import Attack
+from jaxdefense.checkpoints import Checkpoints
+from jaxdefense.data import Dataset, as_images, augment
+from jaxdefense.evaluation import Robustness, interval, recall
+from jaxdefense.reporting import Record
+from jaxdefense.training import (
+    Classification,
+    Reconstruction,
+    fit,
+    optimizer,
+    reconstruction,
+    schedule,
+    supervised,
+    validation,
+    with_augmentation,
+)
+from jaxdefense.typing import Classifier, Purifier
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """Settings of one training.
+
+    Attributes:
+        epochs: passes over the training images.
+        batch_size: images a step.
+        lr: peak learning rate of Adam, cosine schedule.
+        shift: random shifts of up to so many pixels, classifiers only.
+        patience: epochs without a lower validation loss before it stops.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    lr: float = 2e-3
+    shift: int = 0
+    patience: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """Data, folder and seed of one run: what trainings and measurements have in common."""
+
+    name: str
+    data: Dataset
+    x_val: np.ndarray
+    y_val: np.ndarray
+    folder: Path
+    seed: int
+    n_eval: int
+    precision: str = "auto"
+
+    @property
+    def key(self) -> jax.Array:
+        """The key everything random is derived from."""
+        return jax.random.key(self.seed)
+
+    @functools.cached_property
+    def examples(self) -> tuple[np.ndarray, np.ndarray]:
+        """The test images that are attacked, in [0, 1], and their labels."""
+        subset = self.data.subset(n_test=min(self.n_eval, len(self.data.x_test)), seed=self.seed)
+        return as_images(subset.x_test), subset.y_test
+
+
+def train_classifier(
+    study: Study, part: str, model: nn.Module, training: Training, purifier: Frozen | None = None
+) -> tuple[Frozen, list[dict[str, float]]]:
+    """A classifier, behind a frozen purifier where there is one; from its checkpoint if trained.
+
+    Args:
+        study: data, folder, seed.
+        part: name of the checkpoint folder.
+        model: a linen classifier.
+        training: settings.
+        purifier: applied to every image before the classifier sees it.
+
+    Returns:
+        The classifier and its training history.
+    """
+    shift = functools.partial(_shift, training.shift)
+    objective = supervised(model, preprocess=purifier)
+    if training.shift:
+        objective = with_augmentation(objective, shift)
+    apply = functools.partial(_behind, purifier, model)
+    return _train(study, part, model, training, objective, Classification(apply), purifier)
+
+
+def train_autoencoder(
+    study: Study, part: str, model: nn.Module, training: Training
+) -> tuple[Frozen, list[dict[str, float]]]:
+    """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
+    measure = Reconstruction(model.apply)
+    return _train(study, part, model, training, reconstruction(model), measure, None)
+
+
+def _shift(pixels: int, key: jax.Array, x: jax.Array) -> jax.Array:
+    return augment.random_shift(key, x, pixels)
+
+
+def _behind(purifier: Purifier | None, model: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
+    return model.apply(variables, x if purifier is None else purifier(x))
+
+
+def _train(study, part, model, training, objective, measure, purifier):
+    data = study.data
+    # Derived from the part's name, so that adding a part changes no other.
+    key = jax.random.fold_in(study.key, sum(256**i * b for i, b in enumerate(part.encode()[:3])))
+    variables = models.initialize(model, key, data.image_shape)
+    steps = training.epochs * max(1, len(data.x_train) // training.batch_size)
+    config = {
+        "part": part,
+        "model": repr(model),
+        "data": data.provenance,
+        "seed": study.seed,
+        "purifier": purifier and repr(purifier.module),
+        **dataclasses.asdict(training),
+    }
+    with Checkpoints(study.folder / "checkpoints" / part, config) as checkpoint:
+        result = fit(
+            objective,
+            variables,
+            optimizer("adam", schedule("cosine", training.lr, steps)),
+            data.x_train,
+            data.y_train,
+            key=key,
+            epochs=training.epochs,
+            batch_size=training.batch_size,
+            validate=validation(measure, study.x_val, study.y_val),
+            patience=training.patience,
+            checkpoint=checkpoint,
+            name=part,
+        )
+    # Attacked and scored in float32, whatever it was trained in.
+    return Frozen(model.clone(dtype=np.float32), result.variables), result.history
+
+
+def measure(
+    study: Study,
+    model: str,
+    defence: str,
+    attack: Attack,
+    deployed: Classifier,
+    radii: tuple[float, ...],
+    surrogate: Classifier | None = None,
+    progress: Callable[[str], None] = print,
+) -> list[Record]:
+    """One curve as records, from disk if it was measured before.
+
+    Args:
+        study: data, folder, seed.
+        model, defence: as they stand in tables.
+        attack: any attack.
+        deployed: what is evaluated.
+        radii: the grid.
+        surrogate: what an oblivious attacker differentiates; None for white-box.
+        progress: called with one line when the curve is there.
+
+    Returns:
+        One record per radius.
+    """
+    x, y = study.examples
+    curve = recall(
+        study.folder / "sweeps", attack, deployed, x, y, radii, study.key, surrogate, progress=None
+    )
+    knowledge = {"surrogate": "oblivious"}.get(curve.knowledge, curve.knowledge)
+    ends = f"{100 * curve.robust_accuracy[0]:.1f} % to {100 * curve.robust_accuracy[-1]:.1f} %"
+    progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {ends}")
+    return [_record(study, model, defence, curve, knowledge, i) for i in range(len(curve.radii))]
+
+
+def clean(study: Study, model: str, defence: str, deployed: Frozen | Classifier) -> Record:
+    """Clean accuracy of a deployed function on the attacked examples, as a record."""
+    x, y = study.examples
+    right = int((np.asarray(_predict(deployed, x)) == y).sum())
+    low, high = interval(right, len(y))
+    return Record(
+        experiment=study.name, dataset=study.data.title, model=model, defence=defence,
+        attack="none", knowledge="none", norm="linf", eps=0.0, value=right / len(y),
+        low=low, high=high, n=len(y), seed=study.seed, gradients=0, forwards=len(y),
+        provenance=study.data.provenance, synthetic=study.data.synthetic,
+    )  # fmt: skip
+
+
+def _predict(deployed: Classifier, x: np.ndarray, size: int = 256) -> np.ndarray:
+    run = jax.jit(lambda deployed, x: deployed(x).argmax(-1))
+    return np.concatenate([run(deployed, x[i : i + size]) for i in range(0, len(x), size)])
+
+
+def _record(study: Study, model: str, defence: str, curve: Robustness, knowledge: str, i: int):
+    # The sweep's cost is shared out, so that records add up to what was spent.
+    share = lambda total: total // len(curve.radii) + (i < total % len(curve.radii))
+    return Record(
+        experiment=study.name,
+        dataset=study.data.title,
+        model=model,
+        defence=defence,
+        attack=curve.attack,
+        knowledge=knowledge,
+        norm=curve.norm,
+        eps=curve.radii[i],
+        value=curve.robust_accuracy[i],
+        low=curve.interval[i, 0],
+        high=curve.interval[i, 1],
+        n=curve.n,
+        seed=study.seed,
+        gradients=share(curve.evaluations.gradients),
+        forwards=share(curve.evaluations.forwards),
+        provenance=study.data.provenance,
+        synthetic=study.data.synthetic,
+        note=" ".join(curve.warnings),
+    )

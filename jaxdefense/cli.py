@@ -1,0 +1,220 @@
+"""The command line: `launch` for experiment scripts, and the console script ``jaxdefense``."""
+
+import dataclasses
+import importlib
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import jax
+import tyro
+
+from jaxdefense.errors import InputError, JaxdefenseError, UnknownNameError
+
+Config = TypeVar("Config")
+
+
+def launch(
+    main: Callable[[Config], None],
+    presets: Mapping[str, Config],
+    default: str,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs an experiment script: preset, options, one-line errors, compilation cache.
+
+    Args:
+        main: takes the configuration.
+        presets: name to configuration (frozen dataclasses of one type).
+        default: the preset used without ``--preset``.
+        arguments: of the command line; ``sys.argv`` by default.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with _one_line_errors():
+        preset, rest = _take(arguments, "--preset", default)
+        if preset not in presets:
+            raise UnknownNameError("preset", preset, presets)
+        description = (
+            f"{main.__doc__ or ''}\n\n--preset {{{','.join(presets)}}} (default {default})"
+        )
+        base = presets[preset]
+        config = tyro.cli(type(base), default=base, args=rest, description=description)
+        use_compilation_cache()
+        main(config)
+
+
+def _take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:
+    """The value of one option, and the arguments without it."""
+    value, rest, remaining = default, [], iter(arguments)
+    for argument in remaining:
+        if argument == name:
+            value = next(remaining, "")
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+    return value, rest
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that a second run starts at once.
+
+    In ``JAX_COMPILATION_CACHE_DIR`` or ``$JAXDEFENSE_CACHE/xla`` (``~/.cache/jaxdefense/xla``).
+    """
+    if jax.config.jax_compilation_cache_dir is None:
+        base = os.environ.get("JAXDEFENSE_CACHE") or Path.home() / ".cache" / "jaxdefense"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+class _one_line_errors:
+    """An error the user can act on ends the program as one message, without a traceback."""
+
+    def __enter__(self) -> None:
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if isinstance(error, JaxdefenseError):
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted: run the same command again to go on", file=sys.stderr)
+            raise SystemExit(130) from None
+
+
+# ------------------------------------------------------------------------------ jaxdefense ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Robust accuracy of your own classifier over a grid of radii.
+
+    MODEL is ``module:name``: a callable ``x -> logits`` for images [b, h, w, c] in [0, 1], or a
+    function without arguments that returns one. Example:
+
+        jaxdefense sweep my_model:net --data mnist --attack pgd --radii 0 0.1 0.2 0.3
+    """
+
+    model: Annotated[str, tyro.conf.Positional]
+    data: str = "typeface"
+    """a data set's name, an .npz, or a folder of class folders; its test split is attacked"""
+    data_dir: str | None = None
+    """where data lies; JAXDEFENSE_DATA by default"""
+    download: bool = False
+    """fetch the data set if it is not there"""
+    size: int | None = None
+    """resize images to this many pixels"""
+    channels: int | None = None
+    """1 for grey, 3 for colour"""
+    attack: str = "pgd"
+    """see: jaxdefense list"""
+    norm: str = "linf"
+    radii: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+    """in pixel units of [0, 1]"""
+    n: int = 256
+    """how many test images"""
+    seed: int = 0
+
+    def run(self) -> None:
+        """Prints the curve."""
+        from jaxdefense import attacks, data
+        from jaxdefense.evaluation import sweep
+
+        attack = attacks.make(self.attack, self.norm)
+        classifier = _resolve(self.model)
+        chosen = data.load(
+            self.data, data_dir=self.data_dir, download=self.download,
+            size=self.size, channels=self.channels,
+        )  # fmt: skip
+        chosen = chosen.subset(n_test=min(self.n, len(chosen.x_test)), seed=self.seed)
+        key = jax.random.key(self.seed)
+        x = data.as_images(chosen.x_test)
+        result = sweep(attack, classifier, x, chosen.y_test, self.radii, key, progress=True)
+        print(f"{chosen.provenance}\nseed {self.seed}; {result}")
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """Known attacks, models and data sets."""
+
+    def run(self) -> None:
+        """Prints them."""
+        from tabulate import tabulate
+
+        from jaxdefense import attacks, data, models
+
+        rows = [
+            (name, " ".join(entry.norms), entry.source) for name, entry in attacks.REGISTRY.items()
+        ]
+        print(tabulate(rows, headers=["attack", "norms", "source"]))
+        print(f"\nmodels: {', '.join(models.names())}\ndata sets: {', '.join(data.names())}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepare:
+    """Read a data set once into the array cache, or into a TFDS folder."""
+
+    data: Annotated[str, tyro.conf.Positional]
+    data_dir: str | None = None
+    """where the original files lie; JAXDEFENSE_DATA by default"""
+    download: bool = False
+    """fetch the data set if it is not there"""
+    tfds_dir: str | None = None
+    """write a TFDS data set (array_record) below this folder instead"""
+
+    def run(self) -> None:
+        """Prints what was read."""
+        from jaxdefense import data
+
+        if self.tfds_dir is not None:
+            from jaxdefense.data.tfds_builders import prepare_tfds
+
+            source = self.data_dir or os.environ.get("JAXDEFENSE_DATA")
+            if source is None:
+                raise InputError(
+                    "preparing a TFDS folder needs the original files: name their folder with "
+                    "--data-dir"
+                )
+            print(prepare_tfds(self.data, Path(source), Path(self.tfds_dir)))
+        else:
+            print(data.load(self.data, data_dir=self.data_dir, download=self.download))
+
+
+def _resolve(name: str) -> Callable[..., Any]:
+    """``module:name`` to a callable; a function without arguments is called once."""
+    module, _, attribute = name.partition(":")
+    if not attribute:
+        raise InputError(f"model {name!r} must be written module:name, for example my_model:net")
+    sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"model {name!r} cannot be imported: {error}") from None
+    try:
+        return found()
+    except TypeError:  # it wants images: it is the classifier itself
+        return found
+
+
+Command = (
+    Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[List, tyro.conf.subcommand("list")]
+    | Annotated[Prepare, tyro.conf.subcommand("prepare")]
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The console script."""
+    with _one_line_errors():
+        command = tyro.cli(
+            tyro.conf.OmitSubcommandPrefixes[Command],
+            args=arguments,
+            prog="jaxdefense",
+            description="Does this defence really make a classifier robust?",
+        )
+        use_compilation_cache()
+        command.run()

@@ -1,0 +1,105 @@
+"""Measured curves on disk, so that what was computed once is never lost or computed again."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdefense.attacks.attack import Attack
+from jaxdefense.classifiers import split
+from jaxdefense.errors import InputError
+from jaxdefense.evaluation.robustness import Evaluations, Robustness
+from jaxdefense.evaluation.sweep import sweep
+from jaxdefense.typing import Classifier
+
+# Raised whenever the same settings may give other numbers than before.
+VERSION = 1
+
+
+def recall(
+    folder: str | os.PathLike[str],
+    attack: Attack,
+    deployed: Classifier,
+    x: np.ndarray,
+    y: np.ndarray,
+    radii: Sequence[float] | np.ndarray,
+    key: jax.Array,
+    surrogate: Classifier | None = None,
+    **options: Any,
+) -> Robustness:
+    """`sweep`, or its result from an earlier run with exactly the same inputs.
+
+    The file is named by a hash of the attack's settings, every parameter of both functions, the
+    images, labels, radii and key: whatever changes, it is measured anew. A file that cannot be read
+    is measured anew as well.
+
+    Args:
+        folder: where results are kept, one file a sweep, written atomically.
+        attack, deployed, x, y, radii, key, surrogate, **options: as in `sweep`. Functions must be
+            pytrees of arrays (`Frozen`, `Purified`): two closures cannot be told apart.
+
+    Returns:
+        The result.
+
+    Raises:
+        InputError: a function that cannot be told from another; and as `sweep`.
+    """
+    identity = _identity(attack, deployed, x, y, radii, key, surrogate)
+    path = Path(folder) / f"{attack.name}-{identity[:16]}.npz"
+    try:
+        return _read(path)
+    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
+        result = sweep(attack, deployed, x, y, radii, key, surrogate, **options)
+        _write(path, result)
+        return result
+
+
+def _identity(attack, deployed, x, y, radii, key, surrogate) -> str:
+    digest = hashlib.sha256(f"{VERSION} {attack.settings} {jax.__version__}".encode())
+    for function in (deployed, surrogate):
+        arrays, static = split(function)
+        text = repr(static.treedef)
+        if any(callable(leaf) for leaf in static.leaves) or " at 0x" in text:
+            raise InputError(
+                "results of a plain function cannot be kept, because another one cannot be told "
+                "from it: use Frozen(module, variables), or sweep()"
+            )
+        digest.update(f"{text} {static.leaves}".encode())
+        for array in arrays:
+            _update(digest, np.asarray(array))
+    for array in (x, y, np.asarray(radii, np.float32), jax.random.key_data(key)):
+        _update(digest, np.asarray(array))
+    return digest.hexdigest()
+
+
+def _update(digest, array: np.ndarray) -> None:
+    digest.update(f"{array.dtype} {array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).tobytes())
+
+
+def _write(path: Path, result: Robustness) -> None:
+    fields = {f.name: getattr(result, f.name) for f in dataclasses.fields(result)}
+    arrays = {name: value for name, value in fields.items() if isinstance(value, np.ndarray)}
+    rest = {name: value for name, value in fields.items() if name not in arrays}
+    rest["evaluations"] = dataclasses.asdict(result.evaluations)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+        np.savez(file, json=np.array(json.dumps(rest)), **arrays)
+    os.replace(file.name, path)
+
+
+def _read(path: Path) -> Robustness:
+    with np.load(path, allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+    rest = json.loads(str(arrays.pop("json")))
+    rest["evaluations"] = Evaluations(**rest["evaluations"])
+    rest["seed"], rest["warnings"] = tuple(rest["seed"]), tuple(rest["warnings"])
+    return Robustness(**arrays, **rest)
