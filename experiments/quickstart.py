@@ -1,7 +1,7 @@
 """Quickstart: a classifier, an autoencoder and a U-autoencoder defence, trained, attacked, compared.
 
 The setting of Jung et al. 2022 (U-Autoencoder) in small: each autoencoder learns to reconstruct
-clean images, is frozen, and a classifier is trained behind it. Gaussian noise, FGSM and PGD-40, once
+clean images, is frozen, and a classifier is trained behind it. Gaussian noise, FGSM and PGD, once
 from an attacker who knows the bare classifier only (oblivious) and once through the whole defence
 (white-box).
 
@@ -44,9 +44,9 @@ class Config:
     """the classifier (see: jaxdefense list)"""
     width: int | None = 8
     """channels of its first stage, where it has a width"""
-    autoencoder_width: int = 32
-    classifier: Training = Training(epochs=5, shift=2)
-    autoencoder: Training = Training(epochs=10, batch_size=64)
+    autoencoder_width: int = 16
+    classifier: Training = Training(epochs=4, batch_size=32, shift=2)
+    autoencoder: Training = Training(epochs=4, batch_size=32)
     n_train: int | None = None
     """train on so many images only"""
     n_eval: int = 256
@@ -55,9 +55,9 @@ class Config:
     """l-inf radii, pixels in [0, 1]"""
     sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.225, 0.3, 0.4, 0.5)
     """standard deviations of the Gaussian noise"""
-    headline_eps: float = 0.1
+    headline_eps: float = 0.05
     """the radius of the side-by-side table"""
-    steps: int = 40
+    steps: int = 20
     """of PGD"""
     precision: str = "auto"
     """of training: auto, float32 or bfloat16; attacks are always float32"""
@@ -85,8 +85,10 @@ PRESETS = {
     "paper": Config(
         model="resnet18",
         width=64,
-        classifier=Training(epochs=30, shift=2),
-        autoencoder=Training(epochs=30),
+        classifier=Training(epochs=30, batch_size=128, shift=2),
+        autoencoder=Training(epochs=30, batch_size=128),
+        autoencoder_width=32,
+        steps=40,
         n_eval=2000,
         preset="paper",
     ),

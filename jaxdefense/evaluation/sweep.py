@@ -42,7 +42,7 @@ def sweep(
     *,
     method: str = "grid",
     batch_size: int | None = None,
-    progress: bool = False,
+    progress: bool | None = False,
 ) -> Robustness:
     """Robust accuracy over a grid of radii, with each example's smallest broken radius.
 
@@ -64,7 +64,7 @@ def sweep(
             batch of one compiled program.
         batch_size: images per program call; chosen for the backend by default. Changes the speed
             only.
-        progress: show a progress bar with the time left.
+        progress: show a progress bar with the time left; None: where there is a terminal.
 
     Returns:
         A `Robustness`; ``print`` shows its curve.
@@ -106,8 +106,17 @@ def sweep(
     )
     broken = np.zeros((len(images), len(grid)), bool)
     norms = np.zeros(broken.shape)
-    gradients = forwards = violations = 0
-    bar = tqdm(total=broken.size, desc=f"{attack.name}", unit="row", disable=not progress)
+    gradients = violations = 0
+    forwards = len(images)  # the clean pass
+    attempts = int((grid > 0).sum() * correct.sum())
+    bar = tqdm(
+        total=attempts,
+        desc=attack.name,
+        unit="row",
+        disable=None if progress is None else not progress,
+        leave=False,
+        dynamic_ncols=True,
+    )
     with bar:
         for chunk in _chunks(images, labels, correct, grid, key, rows):
             found = program(chunk)
@@ -147,7 +156,7 @@ def sweep(
         knowledge=knowledge if attack.cost.gradients else "none",
         seed=tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel()),
         violations=violations,
-        warnings=suspicions(raw, robust, grid, labels, norm, violations, broken.size),
+        warnings=suspicions(raw, robust, grid, labels, norm, violations, attempts),
     )
 
 
@@ -175,21 +184,24 @@ class _Chunk(NamedTuple):
 
 
 def _chunks(images, labels, correct, grid, key, rows) -> Iterator[_Chunk]:
-    total = len(images) * len(grid)
+    # What is misclassified clean, or may not move, needs no attack. By radius: rows at one radius
+    # fall at about the same step, and the loop ends with them.
+    column, example = np.nonzero((grid > 0)[:, None] & correct)
+    total = len(example)
     rows = min(rows, total)
-    for start in range(0, total, rows):
+    for start in range(0, total, rows or 1):
         index = np.arange(start, start + rows)
         real = index < total
-        # By radius: rows at one radius fall at about the same step, and the loop ends with them.
-        column, example = np.divmod(np.minimum(index, total - 1), len(images))
+        index = np.minimum(index, total - 1)
+        chosen, radius = example[index], column[index]
         yield _Chunk(
-            keys=_keys_at(key, jnp.asarray(example)),
-            x=jnp.asarray(images[example]),
-            y=jnp.asarray(labels[example]),
-            eps=jnp.asarray(grid[column]),
-            active=jnp.asarray(real & correct[example] & (grid[column] > 0)),
-            example=example,
-            column=column,
+            keys=_keys_at(key, jnp.asarray(chosen)),
+            x=jnp.asarray(images[chosen]),
+            y=jnp.asarray(labels[chosen]),
+            eps=jnp.asarray(grid[radius]),
+            active=jnp.asarray(real),
+            example=chosen,
+            column=radius,
             real=real,
         )
 
