@@ -1,4 +1,4 @@
-"""What experiment scripts share: a trained part with its checkpoints, a measured curve as records."""
+"""What experiment scripts share: trained parts with checkpoints, measured curves as records."""
 
 import dataclasses
 import functools
@@ -101,7 +101,7 @@ def train_autoencoder(
     study: Study, part: str, model: nn.Module, training: Training
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
-    measure = Reconstruction(model.apply)
+    measure = Reconstruction(functools.partial(_behind, None, model))
     return _train(study, part, model, training, reconstruction(model), measure, None)
 
 
@@ -109,7 +109,7 @@ def _shift(pixels: int, key: jax.Array, x: jax.Array) -> jax.Array:
     return augment.random_shift(key, x, pixels)
 
 
-def _behind(purifier: Purifier | None, model: nn.Module, variables: Any, x: jax.Array) -> jax.Array:
+def _behind(purifier: Purifier | None, model: nn.Module, variables: Any, x: jax.Array) -> Any:
     return model.apply(variables, x if purifier is None else purifier(x))
 
 
@@ -181,8 +181,8 @@ def measure(
 
 
 def clean(study: Study, model: str, defence: str, deployed: Frozen | Classifier) -> Record:
-    """Clean accuracy of a deployed function on the attacked examples, as a record."""
-    x, y = study.examples
+    """Clean accuracy of a deployed function on all test images, as a record."""
+    x, y = as_images(study.data.x_test), study.data.y_test
     right = int((np.asarray(_predict(deployed, x)) == y).sum())
     low, high = interval(right, len(y))
     return Record(

@@ -1,4 +1,4 @@
-"""Quickstart: a classifier, an autoencoder and a U-autoencoder defence, trained, attacked, compared.
+"""Quickstart: a classifier and two autoencoder defences, trained, attacked and compared.
 
 The setting of Jung et al. 2022 (U-Autoencoder) in small: each autoencoder learns to reconstruct
 clean images, is frozen, and a classifier is trained behind it. Gaussian noise, FGSM and PGD, once
@@ -22,6 +22,10 @@ from jaxdefense import Purified, attacks, data, linf, models
 from jaxdefense.cli import launch
 from jaxdefense.reporting import ensure_folder
 from jaxdefense.training import compute_dtype
+from jaxdefense.typing import Classifier
+
+CLASSIFIER = Training(epochs=4, batch_size=32, shift=2)
+AUTOENCODER = Training(epochs=4, batch_size=32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,11 +46,11 @@ class Config:
     """1 or 3; 3 for typeface digits, else as they come"""
     model: str = "resnet8"
     """the classifier (see: jaxdefense list)"""
-    width: int | None = 8
-    """channels of its first stage, where it has a width"""
+    width: int | None = None
+    """channels of its first stage, where it has a width; its own by default"""
     autoencoder_width: int = 16
-    classifier: Training = Training(epochs=4, batch_size=32, shift=2)
-    autoencoder: Training = Training(epochs=4, batch_size=32)
+    classifier: Training = CLASSIFIER
+    autoencoder: Training = AUTOENCODER
     n_train: int | None = None
     """train on so many images only"""
     n_eval: int = 256
@@ -70,7 +74,6 @@ class Config:
 PRESETS = {
     "smoke": Config(
         model="lenet5",
-        width=None,
         size=16,
         channels=1,
         dataset="digits",
@@ -84,7 +87,6 @@ PRESETS = {
     "small": Config(),
     "paper": Config(
         model="resnet18",
-        width=64,
         classifier=Training(epochs=30, batch_size=128, shift=2),
         autoencoder=Training(epochs=30, batch_size=128),
         autoencoder_width=32,
@@ -111,12 +113,15 @@ def main(config: Config) -> None:
     net, histories["classifier"] = harness.train_classifier(
         study, "classifier", build(), config.classifier
     )
-    deployed, purifiers = {"none": net}, {}
+    deployed: dict[str, Classifier] = {"none": net}
+    purifiers = {}
     for name, part in (("AE", "autoencoder"), ("U-AE", "u_autoencoder")):
         model = models.build(part, width=config.autoencoder_width)
-        purifier, histories[name] = harness.train_autoencoder(
-            study, part, model, config.autoencoder
-        )
+        purifier, history = harness.train_autoencoder(study, part, model, config.autoencoder)
+        histories[name] = [
+            {key.replace("loss", "reconstruction_error"): value for key, value in row.items()}
+            for row in history
+        ]
         behind, histories[f"classifier behind {name}"] = harness.train_classifier(
             study, f"classifier_behind_{part}", build(), config.classifier, purifier
         )
@@ -126,7 +131,7 @@ def main(config: Config) -> None:
     records = []
     for name, defence in deployed.items():
         records.append(harness.clean(study, config.model, name, defence))
-        lineup = [(attacks.gaussian(), config.sigmas, None)]
+        lineup: list[tuple] = [(attacks.gaussian(), config.sigmas, None)]
         for attack in (attacks.fgsm(linf), attacks.pgd(linf, config.steps)):
             if defence is not net:
                 lineup.append((attack, config.eps, net))

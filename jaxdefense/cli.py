@@ -63,7 +63,7 @@ def use_compilation_cache() -> None:
 
     In ``JAX_COMPILATION_CACHE_DIR`` or ``$JAXDEFENSE_CACHE/xla`` (``~/.cache/jaxdefense/xla``).
     """
-    if jax.config.jax_compilation_cache_dir is None:
+    if jax.config.read("jax_compilation_cache_dir") is None:
         base = os.environ.get("JAXDEFENSE_CACHE") or Path.home() / ".cache" / "jaxdefense"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
@@ -211,7 +211,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The console script."""
     with _one_line_errors():
         command = tyro.cli(
-            tyro.conf.OmitSubcommandPrefixes[Command],
+            Command,
+            config=(tyro.conf.OmitSubcommandPrefixes,),
             args=arguments,
             prog="jaxdefense",
             description="Does this defence really make a classifier robust?",

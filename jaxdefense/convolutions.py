@@ -1,9 +1,9 @@
 """Convolution gradients at full speed inside compiled loops on a CPU.
 
 XLA on CPU tidies convolutions only in a program's entry computation. Inside ``scan``,
-``fori_loop``, ``while_loop`` or ``cond`` the input gradient of a convolution keeps a layout that no fast kernel
-takes and runs 6 to 10 times slower (jax issue 12868). Writing every convolution as NHWC, HWIO ->
-NHWC before the loop is compiled cures it; the numbers are the same.
+``fori_loop``, ``while_loop`` or ``cond`` the input gradient of a convolution keeps a layout that no
+fast kernel takes and runs 6 to 10 times slower (jax issue 12868). Writing every convolution as
+NHWC, HWIO -> NHWC before the loop is compiled cures it; the numbers are the same.
 """
 
 from collections.abc import Callable

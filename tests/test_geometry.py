@@ -76,13 +76,13 @@ def test_projection_against_a_solver(ball):
             start = np.zeros(10)
             unpack = lambda v: v[:5] - v[5:]
             bounds = [(0, 1 - p) for p in x] + [(0, p) for p in x]
-            limit = {"type": "ineq", "fun": lambda v: eps - v.sum()}
+            limit = {"type": "ineq", "fun": lambda v, eps=eps: eps - v.sum()}
         else:
             start, unpack = np.zeros(5), lambda v: v
             reach = eps if ball.name == "linf" else np.inf
             bounds = [(max(-p, -reach), min(1 - p, reach)) for p in x]
-            limit = {"type": "ineq", "fun": lambda v: eps**2 - (v**2).sum()}
-        distance = lambda v: ((unpack(v) + x - point) ** 2).sum()
+            limit = {"type": "ineq", "fun": lambda v, eps=eps: eps**2 - (v**2).sum()}
+        distance = lambda v, u=unpack, x=x, p=point: ((u(v) + x - p) ** 2).sum()
         constraints = [] if ball.name == "linf" else [limit]
         solved = scipy.optimize.minimize(
             distance, start, bounds=bounds, constraints=constraints, method="SLSQP",

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdefense.attacks.search import Cost, Stage, State, begin, run, stronger, where
 from jaxdefense.classifiers import Static, fold, join, split
@@ -37,7 +38,12 @@ class Attack:
     ball: Ball | None
 
     def __call__(
-        self, keys: Keys, classifier: Classifier, x: Images, y: Labels, eps: Radii | float
+        self,
+        keys: Keys,
+        classifier: Classifier,
+        x: Images | np.ndarray,
+        y: Labels | np.ndarray,
+        eps: Radii | float,
     ) -> Images:
         """The strongest adversarial images found, within eps of x and in [0, 1].
 

@@ -92,7 +92,8 @@ def _write(path: Path, result: Robustness) -> None:
     rest["evaluations"] = dataclasses.asdict(result.evaluations)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        np.savez(file, json=np.array(json.dumps(rest)), **arrays)
+        arrays["json"] = np.array(json.dumps(rest))
+        np.savez(file, allow_pickle=False, **arrays)
     os.replace(file.name, path)
 
 

@@ -34,8 +34,8 @@ METHODS = ("grid",)
 def sweep(
     attack: Attack,
     deployed: Classifier,
-    x: Images,
-    y: Labels,
+    x: Images | np.ndarray,
+    y: Labels | np.ndarray,
     radii: Sequence[float] | np.ndarray,
     key: jax.Array,
     surrogate: Classifier | None = None,

@@ -89,8 +89,8 @@ def resnet18(width: int = 64, **kwargs: Any) -> ResNet:
     return ResNet(**{"blocks": (2, 2, 2, 2), "width": width, **kwargs})
 
 
-def resnet8(width: int = 16, **kwargs: Any) -> ResNet:
-    """The smallest CIFAR ResNet: three stages of one basic block, for tests and CPUs."""
+def resnet8(width: int = 8, **kwargs: Any) -> ResNet:
+    """The smallest CIFAR ResNet: three stages of one basic block, and half the width, for CPUs."""
     return ResNet(**{"blocks": (1, 1, 1), "width": width, **kwargs})
 
 

@@ -6,7 +6,7 @@ Takes plain numpy and Python values; the only room in which matplotlib lives.
 from .figures import curve as curve
 from .figures import robustness_curves as robustness_curves
 from .figures import save as save
-from .figures import training_curves as training_curves
+from .histories import training_curves as training_curves
 from .images import difference as difference
 from .images import image_grid as image_grid
 from .images import verdict as verdict

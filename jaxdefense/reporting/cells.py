@@ -48,7 +48,8 @@ def attack_name(attack: str) -> str:
     """An attack's name as the field writes it: ``"pgd-40"`` becomes ``"PGD-40"``."""
     if attack == "none":
         return "clean"
-    return "-".join(part.upper() if part in _ACRONYMS else part for part in attack.split("-"))
+    name = "-".join(part.upper() if part in _ACRONYMS else part for part in attack.split("-"))
+    return name.replace("gaussian", "Gaussian")
 
 
 def radius_name(eps: float) -> str:

@@ -1,4 +1,4 @@
-"""Figures for paper and screen: robustness curves and training curves.
+"""Robustness curves, for paper and screen, and what all figures share.
 
 Figures are built on `matplotlib.figure.Figure` without pyplot, so nothing is global and nothing
 needs a display. Colours are Okabe and Ito's (https://jfly.uni-koeln.de/color), which stay apart for
@@ -9,7 +9,7 @@ import functools
 import io
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,11 +18,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from jaxdefense.errors import InputError
 
-from .cells import attack_name, distinct, undefended_in_both, unit_name, varying
+from .cells import (
+    attack_name,
+    distinct,
+    radius_name,
+    undefended_in_both,
+    unit_name,
+    varying,
+)
 from .records import Record, write_atomically
 
 COLORS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
@@ -175,7 +182,7 @@ def robustness_curves(records: Sequence[Record], chance: float | None = None) ->
         return (record.defence, *(str(getattr(record, field)) for field in context))
 
     names = sorted(dict.fromkeys(map(series, drawn)), key=lambda name: name[0] != "none")
-    looks = dict(zip(names, map(_look, range(len(names))), strict=True))
+    looks = dict(zip(names, map(look, range(len(names))), strict=True))
     noise = distinct((r for r in drawn if r.norm == "sigma"), "attack")
     others = distinct((r for r in drawn if r.norm != "sigma"), "attack")
     # The last attack listed is usually the strongest, and solid is the line that is seen first.
@@ -202,70 +209,14 @@ def robustness_curves(records: Sequence[Record], chance: float | None = None) ->
     ]
     if chance is not None:
         key.append(Line2D([], [], label=f"chance ({100 * chance:.3g} %)", **CHANCE))
-    return _with_legend(fig, key)
+    return with_legend(fig, key)
 
 
-@styled
-def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
-    """Training metrics against the step: one panel per metric, one colour per run.
-
-    Args:
-        history: name of a run to its log, one mapping per logged step with ``"step"`` or
-            ``"epoch"`` and any metrics. ``val_`` or ``validation_`` before a metric's name draws it
-            dashed in the panel of that metric; a metric may be missing from some of the rows.
-
-    Returns:
-        The figure.
-
-    Raises:
-        InputError: no metric was logged, or a row has neither step nor epoch.
-
-    Example:
-        >>> log = {"ResNet": [{"step": 1, "loss": 2.3, "val_loss": 2.4}, {"step": 2, "loss": 1.9}]}
-        >>> [axes.get_ylabel() for axes in training_curves(log).axes]
-        ['loss']
-    """
-    panels: dict[str, dict[tuple[str, bool], list[tuple[float, float]]]] = {}
-    logged = {name for log in history.values() for row in log for name in row}
-    x_name = "step" if "step" in logged else "epoch"
-    for run, log in history.items():
-        for row in log:
-            if x_name not in row:
-                raise InputError(f"a row of the log of {run!r} has no {x_name!r}: {dict(row)}")
-            for name in row:
-                if name in ("step", "epoch"):
-                    continue
-                head, _, metric = name.replace("/", "_").partition("_")
-                held_out = head in ("val", "validation") and bool(metric)
-                metric = metric if held_out or (head == "train" and metric) else name
-                points = panels.setdefault(metric, {}).setdefault((run, held_out), [])
-                points.append((row[x_name], row[name]))
-    if not panels:
-        raise InputError("no training curve to draw: the logs hold no metric")
-    looks = {run: _look(i) for i, run in enumerate(history)}
-    fig = Figure(figsize=(max(2.7 * len(panels), 3.4), 2.9), layout="constrained")
-    grid = fig.subplots(1, len(panels), squeeze=False)[0]
-    for axes, (metric, lines) in zip(grid, panels.items(), strict=True):
-        for (run, held_out), points in lines.items():
-            style = {"linestyle": LINES[held_out], "markersize": 3.5, **looks[run]}
-            axes.plot(*zip(*sorted(points), strict=True), markevery=0.15, **style)
-        axes.set_xlabel(x_name)
-        axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
-        axes.set_ylabel(metric.replace("_", " "))
-    key = [Line2D([], [], label=run, **looks[run]) for run in history]
-    if any(held_out for lines in panels.values() for _, held_out in lines):
-        key += [
-            Line2D([], [], linestyle=line, color="#555555", label=label)
-            for line, label in zip(LINES, ("training", "validation"), strict=False)
-        ]
-    return _with_legend(fig, key)
-
-
-def _look(i: int) -> dict:
+def look(i: int) -> dict:
     return {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-def _with_legend(fig: Figure, key: list[Line2D]) -> Figure:
+def with_legend(fig: Figure, key: list[Line2D]) -> Figure:
     """Below the panels, where it never covers data."""
     inches = np.array(
         [0.7 + 0.072 * len(str(line.get_label())) for line in key]
@@ -304,7 +255,7 @@ def _panels(records: Sequence[Record]) -> tuple[Figure, list[tuple[Axes, list[Re
         axes.set_title(f"{title}: {attacks[0]}" if len(attacks) == 1 else title)
         axes.set_xlabel(unit_name(cells[0].norm))
         axes.set_xlim(0, max(r.eps for r in cells) * 1.02 or 1)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        _scale(axes, sorted({r.eps for r in cells}))
         axes.set_ylim(0, 100)
         if any((norm, left) in groups for left in columns[:j]):
             axes.tick_params(labelleft=False)
@@ -312,6 +263,22 @@ def _panels(records: Sequence[Record]) -> tuple[Figure, list[tuple[Axes, list[Re
             axes.set_ylabel("Accuracy (%)")
         panels.append((axes, cells))
     return fig, panels
+
+
+def _scale(axes: Axes, eps: Sequence[float]) -> None:
+    """A grid from tiny to large radii on a square-root axis, with the measured radii as ticks."""
+    positive = [e for e in eps if e > 0]
+    if not positive or positive[-1] / positive[0] < 20:
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        return
+    root = lambda e: np.sqrt(np.maximum(e, 0))
+    axes.set_xscale("function", functions=(root, np.square))
+    ticks = [positive[-1]]
+    for e in reversed(eps[:-1]):
+        if root(ticks[-1]) - root(e) > 0.17 * root(positive[-1]):
+            ticks.append(e)
+    axes.set_xticks(ticks, [radius_name(e) for e in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _clean(records: Sequence[Record], points: Sequence[Record], series: Callable) -> list[Record]:

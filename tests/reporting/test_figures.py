@@ -34,7 +34,7 @@ def drawn(fig):
 def test_one_panel_per_knowledge(grid):
     fig = robustness_curves(grid, chance=0.1)
     assert [axes.get_title() for axes in fig.axes] == [
-        "Random noise: gaussian",
+        "Random noise: Gaussian",
         "Oblivious attacker",
         "White-box attacker",
     ]
@@ -85,7 +85,7 @@ def test_norms_and_other_attackers_get_panels_of_their_own(grid, record):
     more = [record(norm="l2", eps=1.0), record(knowledge="transfer")]
     titles = [axes.get_title() for axes in robustness_curves(grid + more).axes]
     assert titles == [
-        "Random noise: gaussian",
+        "Random noise: Gaussian",
         "Oblivious attacker",
         "Transfer attacker: FGSM",
         "White-box attacker",

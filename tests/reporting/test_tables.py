@@ -7,17 +7,17 @@ from jaxdefense.reporting import accuracies, accuracy_table, comparison, compari
 from jaxdefense.reporting.cells import attack_name, radius_name
 
 ACCURACIES = """\
-Accuracy in percent by eps (l-inf), for gaussian sigma, pixels in [0, 1]; n = 100 examples; \
+Accuracy in percent by eps (l-inf), for Gaussian sigma, pixels in [0, 1]; n = 100 examples; \
 95 % intervals are 10.0 to 70.0 points wide.
 
 | defence   | attack   | knowledge   |    0 |   8/255 |   0.1 |   0.5 |
 |:----------|:---------|:------------|-----:|--------:|------:|------:|
 | none      | clean    | none        | 99.0 |       - |     - |     - |
-| none      | gaussian | none        |    - |       - |  80.0 |  30.0 |
+| none      | Gaussian | none        |    - |       - |  80.0 |  30.0 |
 | none      | FGSM     | white-box   |    - |       - |  10.0 |     - |
 | none      | PGD-40   | white-box   |    - |     5.0 |   5.0 |     - |
 | AE        | clean    | none        | 96.0 |       - |     - |     - |
-| AE        | gaussian | none        |    - |       - |  80.0 |  30.0 |
+| AE        | Gaussian | none        |    - |       - |  80.0 |  30.0 |
 | AE        | FGSM     | oblivious   |    - |       - |  50.0 |     - |
 | AE        | PGD-40   | oblivious   |    - |    25.0 |  25.0 |     - |
 | AE        | FGSM     | white-box   |    - |       - |  10.0 |     - |
@@ -46,7 +46,7 @@ def test_comparison_side_by_side(grid):
     assert table.header == (
         "defence",
         "clean",
-        "gaussian",
+        "Gaussian",
         "FGSM oblivious",
         "FGSM white-box",
         "PGD-40 oblivious",
@@ -63,7 +63,7 @@ def test_comparison_side_by_side(grid):
     )
     # without a defence there is one attack, not two
     assert table.rows[0][3] == table.rows[0][4] == "10.0 [0.0, 60.0]"
-    assert "eps = 0.1 (l-inf), for gaussian sigma = 0.1, pixels in [0, 1]" in table.caption
+    assert "eps = 0.1 (l-inf), for Gaussian sigma = 0.1, pixels in [0, 1]" in table.caption
     assert "n = 100 examples" in table.caption
     assert comparison_table(grid, 0.1).startswith(table.caption)
 
@@ -72,7 +72,7 @@ def test_comparison_with_a_radius_per_norm(grid):
     table = comparison(grid, {"linf": 8 / 255, "sigma": 0.5})
     assert "FGSM oblivious" not in table.header
     assert table.rows[1][2] == "30.0 [20.0, 90.0]"
-    assert "eps = 8/255 (l-inf), for gaussian sigma = 0.5" in table.caption
+    assert "eps = 8/255 (l-inf), for Gaussian sigma = 0.5" in table.caption
 
 
 def test_comparison_finds_a_radius_that_went_through_float32(record):
@@ -130,7 +130,7 @@ def test_names():
     assert [attack_name(a) for a in ("none", "pgd-40", "gaussian", "apgd-ce")] == [
         "clean",
         "PGD-40",
-        "gaussian",
+        "Gaussian",
         "APGD-ce",
     ]
     assert [radius_name(eps) for eps in (0.0, 0.3, 8 / 255, 0.123456)] == [
