@@ -81,7 +81,8 @@ class Normalized(flax.struct.PyTreeNode):
 
     def __call__(self, *keys_and_x) -> Logits:
         *keys, x = keys_and_x
-        return self.classifier(*keys, (x - jnp.asarray(self.mean)) / jnp.asarray(self.std))
+        by_channel = lambda value: jnp.reshape(value, (1, 1, 1, -1))
+        return self.classifier(*keys, (x - by_channel(self.mean)) / by_channel(self.std))
 
 
 class Purified(flax.struct.PyTreeNode):

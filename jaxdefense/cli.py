@@ -63,7 +63,7 @@ def use_compilation_cache() -> None:
 
     In ``JAX_COMPILATION_CACHE_DIR`` or ``$JAXDEFENSE_CACHE/xla`` (``~/.cache/jaxdefense/xla``).
     """
-    if jax.config.read("jax_compilation_cache_dir") is None:
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
         base = os.environ.get("JAXDEFENSE_CACHE") or Path.home() / ".cache" / "jaxdefense"
         jax.config.update("jax_compilation_cache_dir", str(Path(base) / "xla"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)

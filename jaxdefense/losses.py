@@ -33,8 +33,9 @@ def cross_entropy(logits: Logits, y: Labels) -> PerExample:
 
     Written as ``softplus(logsumexp(other logits) - own logit)``: the same function, but its
     gradient stays balanced where float32 softmax saturates. The textbook form loses the
-    ``-dz_y`` half of the gradient as soon as the true class has probability ``1 - 6e-8``, which
-    makes confident networks look robust.
+    ``-dz_y`` half of the gradient as soon as the true class has probability ``1 - 6e-8``, and all
+    of it once the logits are 88 apart, which makes confident networks look robust. Here the
+    gradient keeps its direction at any distance; its size is at least 1e-20.
 
     Args:
         logits: ``[b, k]``.
@@ -47,7 +48,18 @@ def cross_entropy(logits: Logits, y: Labels) -> PerExample:
     """
     if y.ndim == 2:
         return -(y * jax.nn.log_softmax(logits)).sum(-1)
-    return jax.nn.softplus(jax.nn.logsumexp(_others(logits, y), axis=-1) - _pick(logits, y))
+    return _softplus(jax.nn.logsumexp(_others(logits, y), axis=-1) - _pick(logits, y))
+
+
+@jax.custom_jvp
+def _softplus(x: PerExample) -> PerExample:
+    return jax.nn.softplus(x)
+
+
+@_softplus.defjvp
+def _softplus_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    return _softplus(x), jnp.maximum(jax.nn.sigmoid(x), 1e-20) * dx
 
 
 def margin(logits: Logits, y: Labels) -> PerExample:

@@ -86,44 +86,46 @@ def check_radii(radii: np.ndarray, ball: Ball | None, pixels: int) -> None:
         )
 
 
-def check_logits(logits: np.ndarray, y: np.ndarray) -> None:
-    """The deployed function must return finite logits ``[n, k]`` that cover the labels.
+def check_logits(logits: np.ndarray, y: np.ndarray, name: str = "classifier") -> None:
+    """Deployed function and surrogate must return finite logits ``[n, k]`` that cover the labels.
 
     Raises:
         InputError: wrong shape, NaN, probabilities, or labels out of range.
     """
     if logits.ndim != 2 or len(logits) != len(y):
         raise InputError(
-            f"the classifier returned shape {logits.shape} for {len(y)} images, but logits "
+            f"the {name} returned shape {logits.shape} for {len(y)} images, but logits "
             f"are [{len(y)}, k]"
         )
     classes = logits.shape[-1]
     if classes < 2:
         raise InputError(
-            f"the classifier returned {classes} logit per image, but at least 2 are needed: "
+            f"the {name} returned {classes} logit per image, but at least 2 are needed: "
             "for a binary score s return jnp.stack([-s, s], -1)"
         )
     if y.max() >= classes:
         raise InputError(
-            f"y has the label {y.max()}, but the classifier has {classes} classes (0 to "
-            f"{classes - 1}): wrong labels, or a classifier for another data set"
+            f"y has the label {y.max()}, but the {name} has {classes} classes (0 to "
+            f"{classes - 1}): wrong labels, or a {name} for another data set"
         )
     finite = np.isfinite(logits).all(-1)
     if not finite.all():
         raise InputError(
-            f"the classifier returned NaN or inf on {int((~finite).sum())} of {len(y)} clean "
+            f"the {name} returned NaN or inf on {int((~finite).sum())} of {len(y)} clean "
             f"images (first: index {int(np.argmin(finite))}): it cannot be evaluated like this"
         )
     sums = logits.sum(-1)
     if (logits >= 0).all() and (logits <= 1).all() and (np.abs(sums - 1) < 1e-4).all():
         raise InputError(
-            "the classifier returned probabilities, but logits are expected: softmax hides "
+            f"the {name} returned probabilities, but logits are expected: softmax hides "
             "the gradient where it saturates, and the attack would be too weak. Leave the "
             "softmax out, or pass lambda x: jnp.log(model(x)) if you cannot"
         )
 
 
-def check_deterministic(first: jax.Array, second: jax.Array) -> None:
+def check_deterministic(
+    first: jax.Array, second: jax.Array, name: str = "classifier"
+) -> None:
     """A classifier that is not marked random must answer the same twice.
 
     Raises:
@@ -131,6 +133,6 @@ def check_deterministic(first: jax.Array, second: jax.Array) -> None:
     """
     if not bool(jnp.array_equal(first, second, equal_nan=True)):
         raise InputError(
-            "the classifier gave two answers to the same images: it is random. Wrap it in "
+            f"the {name} gave two answers to the same images: it is random. Wrap it in "
             "jaxdefense.Randomized(lambda keys, x: ...), with all its randomness from keys"
         )

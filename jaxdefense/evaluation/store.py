@@ -1,10 +1,12 @@
 """Measured curves on disk, so that what was computed once is never lost or computed again."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import tempfile
+import warnings
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,7 +41,8 @@ def recall(
 
     The file is named by a hash of the attack's settings, every parameter of both functions, the
     images, labels, radii and key: whatever changes, it is measured anew. A file that cannot be read
-    is measured anew as well.
+    is measured anew as well. A result that cannot be written is returned all the same, with a
+    warning.
 
     Args:
         folder: where results are kept, one file a sweep, written atomically.
@@ -52,14 +55,21 @@ def recall(
     Raises:
         InputError: a function that cannot be told from another; and as `sweep`.
     """
+    surrogate = None if surrogate is deployed else surrogate
     identity = _identity(attack, deployed, x, y, radii, key, surrogate)
     path = Path(folder) / f"{attack.name}-{identity[:16]}.npz"
-    try:
+    with contextlib.suppress(Exception):  # whatever numpy and zipfile make of a damaged file
         return _read(path)
-    except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile):
-        result = sweep(attack, deployed, x, y, radii, key, surrogate, **options)
+    result = sweep(attack, deployed, x, y, radii, key, surrogate, **options)
+    try:
         _write(path, result)
-        return result
+    except OSError as error:
+        warnings.warn(
+            f"cannot keep the result of {attack.name} in {folder} ({error.strerror or error}): it "
+            "is returned, but the next run measures it again; free the folder or name another",
+            stacklevel=2,
+        )
+    return result
 
 
 def _identity(attack, deployed, x, y, radii, key, surrogate) -> str:
@@ -75,7 +85,9 @@ def _identity(attack, deployed, x, y, radii, key, surrogate) -> str:
         digest.update(f"{text} {static.leaves}".encode())
         for array in arrays:
             _update(digest, np.asarray(array))
-    for array in (x, y, np.asarray(radii, np.float32), jax.random.key_data(key)):
+    if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.key_data(key)
+    for array in (x, y, np.asarray(radii, np.float32), key):
         _update(digest, np.asarray(array))
     return digest.hexdigest()
 
@@ -91,14 +103,22 @@ def _write(path: Path, result: Robustness) -> None:
     rest = {name: value for name, value in fields.items() if name not in arrays}
     rest["evaluations"] = dataclasses.asdict(result.evaluations)
     path.parent.mkdir(parents=True, exist_ok=True)
+    arrays["json"] = np.array(json.dumps(rest))
     with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        arrays["json"] = np.array(json.dumps(rest))
-        np.savez(file, allow_pickle=False, **arrays)
+        try:
+            np.savez(file, allow_pickle=False, **arrays)
+        except BaseException:
+            os.unlink(file.name)
+            raise
     os.replace(file.name, path)
 
 
 def _read(path: Path) -> Robustness:
-    with np.load(path, allow_pickle=False) as file:
+    # Opened here, because numpy leaves a damaged file open.
+    with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        # An array cut short by a damaged header is read without a look at its checksum.
+        if file.zip.testzip() is not None:
+            raise zipfile.BadZipFile(f"{path} is damaged")
         arrays = {name: file[name] for name in file.files}
     rest = json.loads(str(arrays.pop("json")))
     rest["evaluations"] = Evaluations(**rest["evaluations"])

@@ -97,6 +97,8 @@ def sweep(
     correct = _clean(deployed, images, labels, key, rows)
 
     white_box = surrogate is None or surrogate is deployed
+    if not white_box:  # its first images tell whether it returns what an attack can use
+        _clean(surrogate, images[:rows], labels[:rows], key, rows, "surrogate")
     program = _Program(
         attack,
         deployed if white_box else surrogate,
@@ -188,8 +190,9 @@ def _chunks(images, labels, correct, grid, key, rows) -> Iterator[_Chunk]:
     # fall at about the same step, and the loop ends with them.
     column, example = np.nonzero((grid > 0)[:, None] & correct)
     total = len(example)
-    rows = min(rows, total)
-    for start in range(0, total, rows or 1):
+    # Of what is given, not of what is correct: other parameters must fit the same program.
+    rows = min(rows, len(images) * len(grid))
+    for start in range(0, total, rows):
         index = np.arange(start, start + rows)
         real = index < total
         index = np.minimum(index, total - 1)
@@ -263,7 +266,7 @@ def _predict(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> 
     return apply(join(arrays, static), keys, x)
 
 
-def _clean(deployed, images, labels, key, rows) -> np.ndarray:
+def _clean(deployed, images, labels, key, rows, name="classifier") -> np.ndarray:
     """Which images are classified correctly without an attack; refuses what cannot be logits."""
     arrays, static = split(deployed)
     rows = min(rows, len(images))
@@ -273,8 +276,9 @@ def _clean(deployed, images, labels, key, rows) -> np.ndarray:
         keys, batch = _keys_at(key, jnp.asarray(index)), jnp.asarray(images[index])
         logits = _predict(static, arrays, fold(keys, _CLEAN), batch)
         if start == 0 and not is_random(deployed):
-            checks.check_deterministic(logits, _predict(static, arrays, fold(keys, _AGAIN), batch))
+            again = _predict(static, arrays, fold(keys, _AGAIN), batch)
+            checks.check_deterministic(logits, again, name)
         outputs.append(np.asarray(logits)[: len(images) - start])
     logits = np.concatenate(outputs)
-    checks.check_logits(logits, labels)
+    checks.check_logits(logits, labels, name)
     return logits.argmax(-1) == labels

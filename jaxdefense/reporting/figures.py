@@ -213,6 +213,7 @@ def robustness_curves(records: Sequence[Record], chance: float | None = None) ->
 
 
 def look(i: int) -> dict:
+    """Colour and marker of the i-th curve."""
     return {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
 
 

@@ -1,0 +1,148 @@
+"""Every input a sweep refuses: the message says what is wrong, why, and what to do."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdefense as jd
+from jaxdefense.errors import InputError, UnknownNameError
+from tests.conftest import Linear
+
+KEY = jax.random.key(0)
+CLASSIFIER = Linear.classifier(Linear.weights())
+X, Y = map(np.asarray, Linear.data())
+
+
+def sweep(x=X, y=Y, radii=(0.1,), classifier=CLASSIFIER, attack=None, **options):
+    return jd.sweep(attack or jd.attacks.fgsm(), classifier, x, y, radii, KEY, **options)
+
+
+def refused(*words, **inputs):
+    """The message holds every one of the patterns, and no traceback of another error."""
+    with pytest.raises(InputError) as caught:
+        sweep(**inputs)
+    assert caught.value.__cause__ is None
+    for word in words:
+        assert caught.match(word)
+
+
+def test_good_input_passes():
+    sweep()
+    sweep(x=X.astype(np.float64), y=Y.astype(np.uint8), radii=np.array([0, 0.1], np.float64))
+    sweep(x=jnp.asarray(X), y=list(Y), radii=[0.1])
+
+
+def put(value, index=(3, 0, 0, 0)):
+    x = X.copy()
+    x[index] = value
+    return x
+
+
+IMAGES = {
+    "above": (put(1.5), [r"pixels from .* to 1\.5", r"outside \[0, 1\]", "clip"]),
+    "bytes": (X * 255, ["0-255 pixels", "divide by 255"]),
+    "integers": ((X * 255).astype(np.uint8), ["uint8", "as_images", "255"]),
+    "normalised": ((X - 0.5) / 0.25, ["look normalised", "Normalized"]),
+    "nan": (put(np.nan), ["not finite in 1 of 6", "index 3", "remove"]),
+    "inf": (put(np.inf), ["not finite", "index 3"]),
+    "flat": (X.reshape(6, -1), [r"\(6, 48\)", r"\[n, h, w, c\]", "add the missing axes"]),
+    "none at all": (X[:0], ["no images", "at least one"]),
+    "words": ([["a"], ["b", "c"]], ["cannot be read as an array of images"]),
+}
+
+
+@pytest.mark.parametrize("case", IMAGES)
+def test_images(case):
+    x, words = IMAGES[case]
+    refused(*words, x=x)
+
+
+LABELS = {
+    "too large": (np.where(np.arange(6) == 2, 7, Y), ["label 7", r"3 classes \(0 to 2\)", "wrong"]),
+    "negative": (np.where(np.arange(6) == 2, -1, Y), ["negative", "-1", "count from 0"]),
+    "too few": (Y[:4], ["6 images but 4 labels", "one label per image"]),
+    "float": (Y.astype(np.float32), ["float32", r"integers \[n\]"]),
+    "one-hot": (np.eye(3, dtype=int)[Y], [r"\(6, 3\)", r"argmax\(-1\)", "one-hot"]),
+    "boolean": (Y > 0, ["bool", "integers"]),
+}
+
+
+@pytest.mark.parametrize("case", LABELS)
+def test_labels(case):
+    y, words = LABELS[case]
+    refused(*words, y=y)
+
+
+RADII = {
+    "negative": ([0.1, -0.2], ["negative eps -0.2", "at least 0"]),
+    "nan": ([0.1, np.nan], ["NaN", ">= 0"]),
+    "255": ([0, 8], ["up to 8", "0-255 units", r"divide by 255 \(8/255 = 0\.03137\)"]),
+    "none at all": ([], ["non-empty"]),
+    "number": (0.1, [r"shape \(\)", "list of numbers"]),
+    "table": ([[0.1]], [r"shape \(1, 1\)", "list of numbers"]),
+}
+
+
+@pytest.mark.parametrize("case", RADII)
+def test_radii(case):
+    radii, words = RADII[case]
+    refused(*words, radii=radii)
+
+
+def test_the_widest_sensible_radius_depends_on_the_norm():
+    refused("all of .* in l2", "0-255", radii=[255.0], attack=jd.attacks.fgsm(jd.l2))
+    refused("all of .* in l1", "0-255", radii=[255.0], attack=jd.attacks.fgsm(jd.l1))
+    refused("all of .* in sigma", "0-255", radii=[16.0], attack=jd.attacks.gaussian())
+    sweep(radii=[6.0], attack=jd.attacks.fgsm(jd.l2))
+    sweep(radii=[40.0], attack=jd.attacks.fgsm(jd.l1))
+
+
+CLASSIFIERS = {
+    "probabilities": (
+        lambda x: jax.nn.softmax(CLASSIFIER(x)),
+        ["probabilities", "logits are expected", "gradient", "softmax out"],
+    ),
+    "one logit": (lambda x: CLASSIFIER(x)[:, :1], ["1 logit", "at least 2", r"stack\(\[-s, s\]"]),
+    "no logits": (lambda x: CLASSIFIER(x)[:, 0], [r"shape \(6,\)", r"logits are \[6, k\]"]),
+    "one row": (lambda x: CLASSIFIER(x)[:1], [r"\(1, 3\)", "for 6 images"]),
+    "nan": (
+        lambda x: jnp.where(x.sum((1, 2, 3))[:, None] > 0, jnp.nan, CLASSIFIER(x)),
+        ["NaN or inf on 6 of 6", "index 0", "cannot be evaluated"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CLASSIFIERS)
+def test_classifiers(case):
+    classifier, words = CLASSIFIERS[case]
+    refused(*words, classifier=classifier)
+
+
+SURROGATES = {
+    "probabilities": (CLASSIFIERS["probabilities"][0], ["surrogate returned probabilities"]),
+    "images": (lambda x: x, [r"surrogate returned shape \(6, 4, 4, 3\)"]),
+    "too few classes": (lambda x: CLASSIFIER(x)[:, :2], ["surrogate has 2 classes"]),
+}
+
+
+@pytest.mark.parametrize("case", SURROGATES)
+def test_surrogates(case):
+    surrogate, words = SURROGATES[case]
+    refused(*words, surrogate=surrogate)
+
+
+def test_undeclared_randomness():
+    rng = np.random.default_rng(0)
+
+    def noisy(x):
+        shape = jax.ShapeDtypeStruct((x.shape[0], 3), jnp.float32)
+        draw = lambda _: rng.normal(size=shape.shape).astype(np.float32)
+        return CLASSIFIER(x) + jax.pure_callback(draw, shape, x)
+
+    refused("two answers", "random", "Randomized", "keys", classifier=noisy)
+
+
+def test_unknown_method():
+    with pytest.raises(UnknownNameError, match="did you mean 'grid'"):
+        sweep(method="gird")

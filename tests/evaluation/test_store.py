@@ -1,0 +1,188 @@
+"""Kept results: the same inputs are read back, anything else is measured."""
+
+import dataclasses
+import json
+import random
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdefense as jd
+from jaxdefense.errors import InputError
+from jaxdefense.evaluation import recall, store
+from tests.conftest import Linear
+
+KEY = jax.random.key(0)
+RADII = [0.0, 0.02, 0.1]
+X, _ = Linear.data()
+BIM = jd.attacks.bim(steps=3)
+
+
+class Flat(nn.Module):
+    classes: int = 3
+
+    @nn.compact
+    def __call__(self, x, scale=1.0):
+        return scale * nn.Dense(self.classes)(x.reshape(len(x), -1))
+
+
+def frozen(seed=0, **fields):
+    return jd.Frozen(Flat(**fields), Flat(**fields).init(jax.random.key(seed), X))
+
+
+NET = frozen()
+Y = np.asarray(NET(X).argmax(-1))
+
+
+@pytest.fixture
+def measured(monkeypatch):
+    """Counts the sweeps that are really run."""
+    runs = []
+    sweep = store.sweep
+    monkeypatch.setattr(store, "sweep", lambda *a, **k: runs.append(a) or sweep(*a, **k))
+    return runs
+
+
+def assert_same(one, other):
+    for field in dataclasses.fields(one):
+        left, right = getattr(one, field.name), getattr(other, field.name)
+        if isinstance(left, np.ndarray):
+            assert left.dtype == right.dtype
+            np.testing.assert_array_equal(left, right)
+        else:
+            assert left == right
+            assert type(left) is type(right)
+
+
+def test_the_same_inputs_are_read_back(tmp_path, measured):
+    first = recall(tmp_path / "new" / "folder", BIM, NET, X, Y, RADII, KEY)
+    again = recall(tmp_path / "new" / "folder", BIM, frozen(), X, Y, np.array(RADII), KEY)
+    assert len(measured) == 1
+    assert_same(first, again)
+    assert_same(first, jd.sweep(BIM, NET, X, Y, RADII, KEY))
+    assert [path.suffix for path in (tmp_path / "new" / "folder").iterdir()] == [".npz"]
+
+
+def test_an_old_style_key_and_passing_the_deployed_function_as_surrogate_change_nothing(
+    tmp_path, measured
+):
+    recall(tmp_path, BIM, NET, X, Y, RADII, KEY)
+    recall(tmp_path, BIM, NET, X, Y, RADII, jax.random.key_data(KEY))
+    assert recall(tmp_path, BIM, NET, X, Y, RADII, KEY, NET).knowledge == "white-box"
+    assert len(measured) == 1
+
+
+CHANGES = {
+    "parameters": {"deployed": frozen(seed=1)},
+    "one weight": {
+        "deployed": NET.replace(variables=jax.tree.map(lambda v: v.at[0].add(1e-6), NET.variables))
+    },
+    "architecture": {"deployed": frozen(classes=4)},
+    "call settings": {"deployed": NET.replace(settings=(("scale", 2.0),))},
+    "surrogate": {"surrogate": frozen(seed=1)},
+    "equal surrogate": {"surrogate": frozen()},
+    "radii": {"radii": [0.0, 0.02, 0.11]},
+    "order of radii": {"radii": RADII[::-1]},
+    "step size": {"attack": jd.attacks.bim(steps=3, step_size=0.3)},
+    "steps": {"attack": jd.attacks.bim(steps=4)},
+    "loss": {"attack": jd.attacks.bim(steps=3, loss=jd.losses.margin)},
+    "ball": {"attack": jd.attacks.bim(jd.l2, steps=3)},
+    "key": {"key": jax.random.key(1)},
+    "a pixel": {"x": X.at[0, 0, 0, 0].set(0.5)},
+    "a label": {"y": np.where(np.arange(6) == 0, (Y + 1) % 3, Y)},
+    "fewer images": {"x": X[:5], "y": Y[:5]},
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("kept")
+    recall(folder, BIM, NET, X, Y, RADII, KEY)
+    return folder
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_any_change_is_measured_anew(kept, measured, change):
+    inputs = {"attack": BIM, "deployed": NET, "x": X, "y": Y, "radii": RADII, "key": KEY}
+    recall(kept, **inputs)
+    assert not measured
+    recall(kept, **(inputs | CHANGES[change]))
+    assert len(measured) == 1
+
+
+def test_a_damaged_file_is_measured_anew_and_replaced(tmp_path, measured):
+    first = recall(tmp_path, BIM, NET, X, Y, RADII, KEY)
+    (path,) = tmp_path.iterdir()
+    good = path.read_bytes()
+    for content in (b"", b"nonsense", good[: len(good) // 2], good[:-1]):
+        measured.clear()
+        path.write_bytes(content)
+        assert_same(recall(tmp_path, BIM, NET, X, Y, RADII, KEY), first)
+        assert len(measured) == 1
+        assert_same(recall(tmp_path, BIM, NET, X, Y, RADII, KEY), first)
+        assert len(measured) == 1
+
+
+def test_a_file_of_other_fields_is_measured_anew(tmp_path, measured):
+    recall(tmp_path, BIM, NET, X, Y, RADII, KEY)
+    (path,) = tmp_path.iterdir()
+    np.savez(path, json=np.array(json.dumps({"evaluations": {"gradients": 1}})))
+    recall(tmp_path, BIM, NET, X, Y, RADII, KEY)
+    assert len(measured) == 2
+
+
+def test_a_flipped_bit_never_gives_another_result(tmp_path, monkeypatch):
+    first = recall(tmp_path, BIM, NET, X, Y, RADII, KEY)
+    (path,) = tmp_path.iterdir()
+    good, rng = path.read_bytes(), random.Random(0)
+    noticed = 0
+
+    def sweep(*_, **__):
+        nonlocal noticed
+        noticed += 1
+        return first
+
+    monkeypatch.setattr(store, "sweep", sweep)
+    for _ in range(300):
+        bad = bytearray(good)
+        bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bad)
+        assert_same(recall(tmp_path, BIM, NET, X, Y, RADII, KEY), first)
+    assert noticed > 200
+
+
+def test_plain_functions_are_refused(tmp_path):
+    for deployed in (
+        lambda x: NET(x),
+        Linear.classifier(Linear.weights()),
+        jd.Purified(jnp.round, NET),
+    ):
+        with pytest.raises(InputError, match=r"plain function.*use Frozen\(module, variables\)"):
+            recall(tmp_path, BIM, deployed, X, Y, RADII, KEY)
+    with pytest.raises(InputError, match="plain function"):
+        recall(tmp_path, BIM, NET, X, Y, RADII, KEY, lambda x: NET(x))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bad_input_is_one_error_without_another_behind_it(tmp_path):
+    with pytest.raises(InputError, match="negative eps") as caught:
+        recall(tmp_path, BIM, NET, X, Y, [-1.0], KEY)
+    assert caught.value.__context__ is None
+
+
+def test_a_result_that_cannot_be_written_is_not_lost(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.warns(UserWarning, match=r"cannot keep .* name another"):
+        result = recall(tmp_path / "file", BIM, NET, X, Y, RADII, KEY)
+    assert result.n == 6
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez", full)
+    with pytest.warns(UserWarning, match="No space left"):
+        recall(tmp_path / "other", BIM, NET, X, Y, RADII, KEY)
+    assert not list((tmp_path / "other").iterdir())

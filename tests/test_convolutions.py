@@ -1,0 +1,184 @@
+"""Rewritten convolutions: the same numbers, and nothing but the layout CPU kernels take."""
+
+import equinox as eqx
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+
+from jaxdefense.convolutions import canonicalize
+from tests.conftest import conv_net
+
+KEY = jax.random.key(0)
+IMAGES = jax.random.normal(KEY, (2, 7, 6, 4))
+CANONICAL = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+
+
+def convolutions(function, *args):
+    """Dimension numbers of every convolution in the program, inner calls included."""
+
+    def walk(jaxpr):
+        for equation in jaxpr.eqns:
+            if equation.primitive is lax.conv_general_dilated_p:
+                yield equation.params["dimension_numbers"]
+            for inner in jax.core.jaxprs_in_params(equation.params):
+                yield from walk(inner)
+
+    return list(walk(jax.make_jaxpr(function)(*args).jaxpr))
+
+
+def check(function, *args):
+    """Equal values, and canonical convolutions where there were others."""
+    for one, other in zip(
+        jax.tree.leaves(function(*args)), jax.tree.leaves(canonicalize(function)(*args)), strict=True
+    ):
+        assert one.shape == other.shape
+        assert one.dtype == other.dtype
+        np.testing.assert_allclose(other, one, rtol=2e-4, atol=2e-5)
+    before = convolutions(function, *args)
+    after = convolutions(canonicalize(function), *args)
+    assert len(after) == len(before) > 1
+    assert set(after) == {CANONICAL}
+    assert set(before) != {CANONICAL}  # else this shows nothing
+
+
+def energy(layer):
+    """A scalar whose gradient depends on every output."""
+    return jax.value_and_grad(lambda *args: (jnp.tanh(layer(*args)) ** 2).sum(), argnums=(0, 1))
+
+
+SETTINGS = {
+    "plain": {},
+    "strided": {"window_strides": (2, 3)},
+    "valid": {"padding": "VALID"},
+    "uneven padding": {"padding": ((2, 0), (1, 3))},
+    "dilated": {"rhs_dilation": (2, 1)},
+    "transposed": {"lhs_dilation": (2, 2), "padding": ((1, 2), (2, 1))},
+    "grouped": {"feature_group_count": 2},
+    "depthwise": {"feature_group_count": 4},
+    "strided, dilated and grouped": {
+        "window_strides": (2, 1), "rhs_dilation": (1, 2), "feature_group_count": 2,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_gradients_of_convolutions(settings, layout):
+    options = {"window_strides": (1, 1), "padding": "SAME"} | SETTINGS[settings]
+    groups = options.get("feature_group_count", 1)
+    kernel = jax.random.normal(KEY, (3, 3, 4 // groups, 8))
+    x = IMAGES
+    names = (layout, "HWIO" if layout == "NHWC" else "OIHW", layout)
+    if layout == "NCHW":
+        x, kernel = x.transpose(0, 3, 1, 2), kernel.transpose(3, 2, 0, 1)
+    convolve = lambda x, kernel: lax.conv_general_dilated(
+        x, kernel, dimension_numbers=names, **options
+    )
+    check(energy(convolve), x, kernel)
+
+
+@pytest.mark.parametrize(("rank", "shape"), [(1, (2, 9, 3)), (3, (2, 5, 4, 3, 2))])
+def test_other_ranks(rank, shape):
+    x = jax.random.normal(KEY, shape)
+    kernel = jax.random.normal(KEY, (*[2] * rank, shape[-1], 5))
+    spec = "DHW"[-rank:]
+    numbers = (f"N{spec}C", f"{spec}IO", f"N{spec}C")
+    function = energy(
+        lambda x, kernel: lax.conv_general_dilated(
+            x, kernel, (1,) * rank, "SAME", dimension_numbers=numbers
+        )
+    )
+    for one, other in zip(
+        jax.tree.leaves(function(x, kernel)),
+        jax.tree.leaves(canonicalize(function)(x, kernel)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(other, one, rtol=2e-4, atol=2e-5)
+
+
+class LinenNet(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Conv(6, (3, 3), strides=2)(x))
+        x = nn.ConvTranspose(5, (2, 2), strides=(2, 2))(nn.avg_pool(x, (2, 2)))
+        return nn.Dense(3)(nn.GroupNorm(5)(x).mean((1, 2)))
+
+
+class NnxNet(nnx.Module):
+    def __init__(self):
+        rngs = nnx.Rngs(0)
+        self.first = nnx.Conv(4, 6, (3, 3), rngs=rngs)
+        self.norm = nnx.BatchNorm(6, use_running_average=True, rngs=rngs)
+        self.second = nnx.Conv(6, 6, (3, 3), feature_group_count=3, rngs=rngs)
+
+    def __call__(self, x):
+        return self.second(nnx.relu(self.norm(self.first(x)))).mean((1, 2))
+
+
+def linen():
+    variables = LinenNet().init(KEY, IMAGES)
+    return lambda x: LinenNet().apply(variables, x)
+
+
+def equinox():
+    keys = jax.random.split(KEY)
+    first = eqx.nn.Conv2d(4, 6, 3, padding=1, key=keys[0])
+    second = eqx.nn.Conv2d(6, 3, 3, stride=2, key=keys[1])
+    net = lambda x: second(jax.nn.gelu(first(x.transpose(2, 0, 1)))).mean((1, 2))
+    return jax.vmap(net)
+
+
+MODELS = {"linen": linen, "nnx": NnxNet, "equinox": equinox}
+
+
+@pytest.mark.parametrize("library", MODELS)
+def test_gradients_of_models(library):
+    model = MODELS[library]()
+    loss = lambda x: (jax.nn.log_softmax(model(x))[:, 0].sum(), model(x))
+    step = jax.value_and_grad(loss, has_aux=True)
+    check(step, IMAGES)
+    jitted = jax.jit(canonicalize(jax.jit(step)))(IMAGES)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5), jitted, step(IMAGES)
+    )
+
+
+def test_a_checked_out_layout_is_left_alone():
+    net = conv_net()
+    forward = lambda x: net(x)
+    x = jnp.ones((1, 6, 6, 3))
+    assert convolutions(forward, x) == convolutions(canonicalize(forward), x) == [CANONICAL] * 2
+
+
+def test_loops_and_branches_keep_their_values():
+    def function(x, n):
+        x = lax.fori_loop(0, n, lambda i, v: v * 1.5 + i, x)
+        x, sums = lax.scan(lambda c, _: (jnp.sin(c), c.sum()), x, None, length=3)
+        return lax.cond(n > 2, lambda v: v + 1, lambda v: v - 1, x), sums, n
+
+    for n in (1, 4):
+        for one, other in zip(
+            function(IMAGES, n), canonicalize(function)(IMAGES, jnp.int32(n)), strict=True
+        ):
+            np.testing.assert_allclose(other, one, rtol=1e-5)
+
+
+def test_structure_literals_and_constants_come_back():
+    table = np.arange(3.0, dtype=np.float32)
+    function = lambda tree: {"a": (tree["x"] + table, 2.0), "b": [tree["y"]], "c": jnp.zeros(2)}
+    tree = {"x": jnp.ones(3), "y": jnp.int32(4)}
+    plain, rewritten = function(tree), canonicalize(function)(tree)
+    assert jax.tree.structure(plain) == jax.tree.structure(rewritten)
+    jax.tree.map(np.testing.assert_array_equal, rewritten, plain)
+
+
+def test_it_can_be_mapped():
+    net = conv_net()
+    x = jax.random.uniform(KEY, (3, 2, 6, 6, 3))
+    gradient = jax.grad(lambda x: net(x)[:, 0].sum())
+    mapped = jax.vmap(canonicalize(gradient))(x)
+    np.testing.assert_allclose(mapped, jax.vmap(gradient)(x), rtol=2e-4, atol=1e-5)
