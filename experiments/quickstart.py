@@ -55,7 +55,7 @@ class Config:
     """train on so many images only"""
     n_eval: int = 256
     """attack so many test images"""
-    eps: tuple[float, ...] = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3)
+    eps: tuple[float, ...] = (0.0, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3)
     """l-inf radii, pixels in [0, 1]"""
     sigmas: tuple[float, ...] = (0.0, 0.05, 0.1, 0.15, 0.225, 0.3, 0.4, 0.5)
     """standard deviations of the Gaussian noise"""

@@ -81,7 +81,7 @@ class Normalized(flax.struct.PyTreeNode):
 
     def __call__(self, *keys_and_x) -> Logits:
         *keys, x = keys_and_x
-        by_channel = lambda value: jnp.reshape(value, (1, 1, 1, -1))
+        by_channel = lambda value: jnp.asarray(value).reshape(1, 1, 1, -1)
         return self.classifier(*keys, (x - by_channel(self.mean)) / by_channel(self.std))
 
 

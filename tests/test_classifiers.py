@@ -40,9 +40,7 @@ class Net(nn.Module):
 @pytest.mark.parametrize("kind", [np.asarray, jnp.asarray, tuple, list])
 def test_normalized_by_channel(kind):
     mean, std = [0.1, 0.2, 0.3], [0.5, 1.0, 2.0]
-    if kind in (tuple, list):
-        mean, std = np.array(mean), np.array(std)
-    wrapped = jd.Normalized(colours, kind(mean) if kind not in (tuple, list) else mean, std)
+    wrapped = jd.Normalized(colours, kind(mean), kind(std))
     expected = np.stack([(X[..., c] - mean[c]) / std[c] for c in range(3)], -1)
     np.testing.assert_allclose(wrapped(X), colours(expected), rtol=1e-5)
 

@@ -24,8 +24,10 @@ def convolutions(function, *args):
         for equation in jaxpr.eqns:
             if equation.primitive is lax.conv_general_dilated_p:
                 yield equation.params["dimension_numbers"]
-            for inner in jax.core.jaxprs_in_params(equation.params):
-                yield from walk(inner)
+            for inner in equation.params.values():
+                inner = getattr(inner, "jaxpr", inner)
+                if hasattr(inner, "eqns"):
+                    yield from walk(inner)
 
     return list(walk(jax.make_jaxpr(function)(*args).jaxpr))
 

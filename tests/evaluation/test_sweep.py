@@ -194,7 +194,7 @@ def test_what_is_not_allowed_is_a_failure_of_the_attack_and_told(fault):
 def test_the_box_is_exact(start, end):
     x = np.full((2, 4, 4, 1), start, np.float32)
     leaves = lambda x: ((x < 0) | (x > 1)).any((1, 2, 3)).astype(jnp.float32)
-    classifier = lambda x: jnp.stack([jnp.ones(x.shape[0]), 2 * leaves(x)], -1)
+    classifier = lambda x: jnp.stack([jnp.ones(x.shape[0]), 3 * leaves(x)], -1)
     outside = moving(lambda x, sign, eps: jnp.full_like(x, end))
     result = jd.sweep(outside, classifier, x, np.zeros(2, int), [0.1], KEY)
     assert result.violations == 2
