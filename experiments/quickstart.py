@@ -20,6 +20,7 @@ from experiments import harness, quickstart_report
 from experiments.harness import Training
 from jaxdefense import Purified, attacks, data, linf, models
 from jaxdefense.cli import launch
+from jaxdefense.errors import InputError
 from jaxdefense.reporting import ensure_folder
 from jaxdefense.training import compute_dtype
 from jaxdefense.typing import Classifier
@@ -100,6 +101,11 @@ PRESETS = {
 def main(config: Config) -> None:
     """Train, attack and compare a classifier, an autoencoder and a U-autoencoder defence."""
     start = time.monotonic()
+    if config.headline_eps not in config.eps:
+        raise InputError(
+            f"headline_eps is {config.headline_eps:g}, but is not measured: choose one of eps, "
+            f"{', '.join(f'{eps:g}' for eps in config.eps)}"
+        )
     folder = ensure_folder(
         Path(config.output) / f"{Path(config.dataset).stem}-{config.model}-{config.preset}"
     )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import inspect
 import os
 import sys
 import warnings
@@ -187,7 +188,7 @@ class Prepare:
 def _resolve(name: str) -> Callable[..., Any]:
     """``module:name`` to a callable; a function without arguments is called once."""
     module, _, attribute = name.partition(":")
-    if not attribute:
+    if not (module and attribute) or module.startswith("."):
         raise InputError(f"model {name!r} must be written module:name, for example my_model:net")
     sys.path.insert(0, os.getcwd())
     try:
@@ -195,9 +196,17 @@ def _resolve(name: str) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         raise InputError(f"model {name!r} cannot be imported: {error}") from None
     try:
-        return found()
-    except TypeError:  # it wants images: it is the classifier itself
-        return found
+        inspect.signature(found).bind()
+    except (TypeError, ValueError):  # it wants images: it is the classifier itself
+        pass
+    else:
+        found = found()
+    if not callable(found):
+        raise InputError(
+            f"model {name!r} is a {type(found).__name__}, but must be a callable x -> logits, or "
+            "a function without arguments that returns one"
+        )
+    return found
 
 
 Command = (

@@ -35,7 +35,9 @@ def convolutions(function, *args):
 def check(function, *args):
     """Equal values, and canonical convolutions where there were others."""
     for one, other in zip(
-        jax.tree.leaves(function(*args)), jax.tree.leaves(canonicalize(function)(*args)), strict=True
+        jax.tree.leaves(function(*args)),
+        jax.tree.leaves(canonicalize(function)(*args)),
+        strict=True,
     ):
         assert one.shape == other.shape
         assert one.dtype == other.dtype

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-SNIPPET = re.search(r"```python\n(.*?)```", (Path(__file__).parent.parent / "README.md").read_text(),
-                    re.DOTALL)[1]  # fmt: skip
+README = (Path(__file__).parent.parent / "README.md").read_text()
+SNIPPET = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
 
 LINEN = """
 import flax.linen as nn

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdefense import checks
 from jaxdefense.attacks.search import Cost, Stage, State, begin, run, stronger, where
 from jaxdefense.classifiers import Static, fold, join, split
 from jaxdefense.errors import InputError
@@ -58,7 +59,8 @@ class Attack:
             x_adv ``[b, h, w, c]``. Check it before you trust it: `jaxdefense.sweep` does.
 
         Raises:
-            InputError: shapes that do not fit together.
+            InputError: shapes that do not fit together; pixels that are not floats in [0, 1]; an
+                eps that is negative or in 0-255 units. Values are not looked at inside jit.
 
         Example:
             >>> import jax, jax.numpy as jnp, jaxdefense as jd
@@ -75,6 +77,11 @@ class Attack:
         y = jnp.asarray(y)
         if y.shape[:1] != x.shape[:1]:
             raise InputError(f"{len(x)} images but labels of shape {y.shape}: give one per image")
+        checks.check_dtype(x.dtype)
+        if not isinstance(x, jax.core.Tracer):
+            checks.check_range(float(jnp.nanmin(x)), float(jnp.nanmax(x)))
+        if not isinstance(eps, jax.core.Tracer):
+            checks.check_radii(np.atleast_1d(np.asarray(eps)), self.ball, x[0].size)
         eps = jnp.broadcast_to(jnp.asarray(eps, x.dtype), x.shape[:1])
         keys = as_keys(keys, len(x))
         arrays, static = split(classifier)

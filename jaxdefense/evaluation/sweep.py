@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
+from jaxdefense import checks
 from jaxdefense.attacks.attack import Attack, launch
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.errors import InputError, UnknownNameError
-from jaxdefense.evaluation import checks
 from jaxdefense.evaluation.robustness import (
     Evaluations,
     Robustness,

@@ -278,6 +278,7 @@ def _scale(axes: Axes, eps: Sequence[float]) -> None:
     for e in reversed(eps[:-1]):
         if root(ticks[-1]) - root(e) > 0.17 * root(positive[-1]):
             ticks.append(e)
+    ticks = ticks if ticks[-1] == 0 else [*ticks[:-1], 0.0]
     axes.set_xticks(ticks, [radius_name(e) for e in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
 

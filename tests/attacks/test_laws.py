@@ -157,3 +157,19 @@ def test_a_random_classifier_gets_its_keys():
     whole = PGD(keys, noisy, x, y, EPS["linf"])
     first = PGD(keys[:4], noisy, x[:4], y[:4], EPS["linf"])
     np.testing.assert_allclose(whole[:4], first, atol=2e-5)
+
+
+def test_bad_input_is_refused():
+    net, x, y = contract.batch()
+    for images, labels, eps, said in (
+        (x[0], y, 0.1, r"images are \[b, h, w, c\]"),
+        (x, y[:2], 0.1, "one per image"),
+        ((255 * x).astype(jnp.uint8), y, 0.1, "divides by 255"),
+        (255 * x, y, 0.1, "divide by 255"),
+        (2 * x - 1, y, 0.1, "Normalized"),
+        (x, y, 8.0, "0-255 units"),
+        (x, y, -0.1, "at least 0"),
+        (x, y, jnp.nan, "NaN"),
+    ):
+        with pytest.raises(InputError, match=said):
+            PGD(KEY, net, images, labels, eps)

@@ -1,4 +1,4 @@
-"""Input a sweep refuses, each with one message: what is wrong, why, what to do."""
+"""Input that is refused, each with one message: what is wrong, why, what to do."""
 
 import jax
 import jax.numpy as jnp
@@ -21,18 +21,35 @@ def check_images(x: np.ndarray) -> None:
         )
     if not len(x):
         raise InputError("x holds no images: give at least one")
-    if not np.issubdtype(x.dtype, np.floating):
-        raise InputError(
-            f"x has dtype {x.dtype}, but images are float32 in [0, 1]: "
-            "use jaxdefense.data.as_images(x), which divides by 255"
-        )
+    check_dtype(x.dtype)
     finite = np.isfinite(x).reshape(len(x), -1).all(-1)
     if not finite.all():
         raise InputError(
             f"x is not finite in {int((~finite).sum())} of {len(x)} images (first: index "
             f"{int(np.argmin(finite))}): remove NaN and inf before measuring"
         )
-    low, high = float(x.min()), float(x.max())
+    check_range(float(x.min()), float(x.max()))
+
+
+def check_dtype(dtype: np.dtype) -> None:
+    """Images must be floats.
+
+    Raises:
+        InputError: integers, which would also make every eps 0.
+    """
+    if not jnp.issubdtype(dtype, jnp.floating):
+        raise InputError(
+            f"x has dtype {dtype}, but images are float32 in [0, 1]: "
+            "use jaxdefense.data.as_images(x), which divides by 255"
+        )
+
+
+def check_range(low: float, high: float) -> None:
+    """Pixels must lie in [0, 1].
+
+    Raises:
+        InputError: with a guess at what they are instead.
+    """
     if low < 0 or high > 1:
         if high > 2 and low >= 0:
             advice = "these look like 0-255 pixels: divide by 255"
@@ -123,9 +140,7 @@ def check_logits(logits: np.ndarray, y: np.ndarray, name: str = "classifier") ->
         )
 
 
-def check_deterministic(
-    first: jax.Array, second: jax.Array, name: str = "classifier"
-) -> None:
+def check_deterministic(first: jax.Array, second: jax.Array, name: str = "classifier") -> None:
     """A classifier that is not marked random must answer the same twice.
 
     Raises:
