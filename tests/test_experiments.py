@@ -18,8 +18,7 @@ TINY = dataclasses.replace(
     quickstart.PRESETS["smoke"],
     classifier=Training(epochs=5, batch_size=32, lr=5e-3),
     autoencoder=Training(epochs=3, batch_size=32, lr=1e-2),
-    autoencoder_width=2,
-    n_train=400,
+    n_train=480,
     n_eval=12,
     eps=(0.0, 0.02, 0.05, 0.3),
     sigmas=(0.0, 0.2),
@@ -133,7 +132,6 @@ def test_records_hold_what_a_reader_needs(finished):
         assert not r.synthetic
         assert r.gradients == 0 or r.attack in ("fgsm", "pgd-2")
     clean = {r.defence: r.value for r in records(finished)[0] if r.attack == "none"}
-    print(clean)
     assert min(clean.values()) > 0.3, clean  # else the rest says nothing
     spent = lambda *cell: sum(
         r.gradients for r in records(finished)[0] if (r.defence, r.attack, r.knowledge) == cell
@@ -190,7 +188,7 @@ def test_a_flipped_byte_falls_back_and_ends_in_the_same_numbers(
     with pytest.warns(UserWarning, match=r"damaged checkpoint .*going on from step"):
         quickstart.main(config)
     # One epoch again, to bit-identical parameters: every curve is still known.
-    assert 0 < len(steps) <= 400 // 32
+    assert 0 < len(steps) <= 480 // 32
     assert not sweeps
     assert undrawn == [records(finished)[0]]
 

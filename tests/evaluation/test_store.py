@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+import zipfile
 
 import flax.linen as nn
 import jax
@@ -152,6 +153,17 @@ def test_a_flipped_bit_never_gives_another_result(tmp_path, monkeypatch):
         path.write_bytes(bad)
         assert_same(recall(tmp_path, BIM, NET, X, Y, RADII, KEY), first)
     assert noticed > 200
+
+
+def test_a_long_array_cut_short_by_its_header_is_noticed(tmp_path):
+    """numpy stops reading before the checksum, and would give half of the radii back."""
+    result = jd.sweep(BIM, NET, X, Y, [0.0], KEY)
+    path = tmp_path / "long.npz"
+    store._write(path, dataclasses.replace(result, smallest_radius=np.arange(2000.0)))
+    assert len(store._read(path).smallest_radius) == 2000
+    path.write_bytes(path.read_bytes().replace(b"(2000,)", b"(1000,)"))
+    with pytest.raises(zipfile.BadZipFile):
+        store._read(path)
 
 
 def test_plain_functions_are_refused(tmp_path):
