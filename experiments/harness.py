@@ -94,7 +94,10 @@ def train_classifier(
     if training.shift:
         objective = with_augmentation(objective, shift)
     apply = functools.partial(_behind, purifier, model)
-    return _train(study, part, model, training, objective, Classification(apply), purifier)
+    # All classifiers share one stream: the same initial values and order of images, so that they
+    # differ by what stands in front of them only.
+    measure = Classification(apply)
+    return _train(study, part, "cla", model, training, objective, measure, purifier)
 
 
 def train_autoencoder(
@@ -102,7 +105,7 @@ def train_autoencoder(
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
     measure = Reconstruction(functools.partial(_behind, None, model))
-    return _train(study, part, model, training, reconstruction(model), measure, None)
+    return _train(study, part, part[:3], model, training, reconstruction(model), measure, None)
 
 
 def _shift(pixels: int, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -113,10 +116,10 @@ def _behind(purifier: Purifier | None, model: nn.Module, variables: Any, x: jax.
     return model.apply(variables, x if purifier is None else purifier(x))
 
 
-def _train(study, part, model, training, objective, measure, purifier):
+def _train(study, part, stream, model, training, objective, measure, purifier):
     data = study.data
-    # Derived from the part's name, so that adding a part changes no other.
-    key = jax.random.fold_in(study.key, sum(256**i * b for i, b in enumerate(part.encode()[:3])))
+    # From a name and not from a count, so that adding a part changes no other.
+    key = jax.random.fold_in(study.key, int.from_bytes(stream.encode(), "little"))
     variables = models.initialize(model, key, data.image_shape)
     steps = training.epochs * max(1, len(data.x_train) // training.batch_size)
     config = {

@@ -64,7 +64,12 @@ def write(
     (folder / "table.md").write_text(f"{side_by_side.text('pipe')}\n\n{everything.text('pipe')}\n")
 
     curves = robustness_curves(records, chance=1 / study.data.num_classes)
-    figures = [("Robust accuracy against the radius (square-root scale).", save(curves, folder / "curves")[1])]
+    figures = [
+        (
+            "Robust accuracy against the radius (square-root scale).",
+            save(curves, folder / "curves")[1],
+        )
+    ]
     for name, purifier in purifiers.items():
         grid = _grid(config, study, deployed[name], purifier)
         caption = (

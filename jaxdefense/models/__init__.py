@@ -106,6 +106,9 @@ def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> 
         key: PRNG key.
         image_shape: ``(h, w, c)`` of one image.
 
+    Raises:
+        InputError: images that are too small for the model.
+
     Returns:
         Variables: ``{"params": ...}``, and ``"batch_stats"`` where the model has batch norm.
 
@@ -117,7 +120,14 @@ def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> 
     """
     seed = jax.random.bits(key, (4,), jnp.uint32)
     images = jnp.zeros((1, *image_shape))
-    return jax.jit(model.init)(jax.random.wrap_key_data(seed, impl="rbg"), images)
+    try:
+        return jax.jit(model.init)(jax.random.wrap_key_data(seed, impl="rbg"), images)
+    except ZeroDivisionError:
+        height, width, _ = image_shape
+        raise InputError(
+            f"images of {height}x{width} are too small for {type(model).__name__}: nothing is left "
+            "after its pooling; resize them (--size), or choose another model"
+        ) from None
 
 
 def count_parameters(variables: PyTree) -> int:

@@ -281,3 +281,8 @@ def test_unknown_skips_name_the_known_ones():
 def test_vgg_says_when_images_are_too_small():
     with pytest.raises(InputError, match=r"at least 32 pixels.*28 x 28"):
         shapes_of(models.build("vgg16"), (28, 28, 1))
+
+
+def test_images_too_small_for_the_pooling_are_refused():
+    with pytest.raises(InputError, match=r"8x8 are too small for LeNet5.*resize"):
+        initialize(build("lenet5"), jax.random.key(0), (8, 8, 1))
