@@ -285,4 +285,4 @@ def test_vgg_says_when_images_are_too_small():
 
 def test_images_too_small_for_the_pooling_are_refused():
     with pytest.raises(InputError, match=r"8x8 are too small for LeNet5.*resize"):
-        initialize(build("lenet5"), jax.random.key(0), (8, 8, 1))
+        models.initialize(models.build("lenet5"), jax.random.key(0), (8, 8, 1))
