@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,6 @@ class Study:
     folder: Path
     seed: int
     n_eval: int
-    precision: str = "auto"
 
     @property
     def key(self) -> jax.Array:
@@ -128,6 +128,7 @@ def _train(study, part, stream, model, training, objective, measure, purifier):
         "data": data.provenance,
         "seed": study.seed,
         "purifier": purifier and repr(purifier.module),
+        "purifier_weights": purifier and _digest(purifier.variables),
         **dataclasses.asdict(training),
     }
     with Checkpoints(study.folder / "checkpoints" / part, config) as checkpoint:
@@ -147,6 +148,11 @@ def _train(study, part, stream, model, training, objective, measure, purifier):
         )
     # Attacked and scored in float32, whatever it was trained in.
     return Frozen(model.clone(dtype=np.float32), result.variables), result.history
+
+
+def _digest(variables: Any) -> str:
+    leaves = jax.tree.leaves(variables)
+    return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()[:16]
 
 
 def measure(
@@ -197,8 +203,13 @@ def clean(study: Study, model: str, defence: str, deployed: Frozen | Classifier)
 
 
 def _predict(deployed: Classifier, x: np.ndarray, size: int = 256) -> np.ndarray:
-    run = jax.jit(lambda deployed, x: deployed(x).argmax(-1))
-    return np.concatenate([run(deployed, x[i : i + size]) for i in range(0, len(x), size)])
+    chunks = [x[i : i + size] for i in range(0, len(x), size)]
+    return np.concatenate([_classify(deployed, chunk) for chunk in chunks])
+
+
+@jax.jit
+def _classify(deployed: Classifier, x: jax.Array) -> jax.Array:
+    return deployed(x).argmax(-1)
 
 
 def _record(study: Study, model: str, defence: str, curve: Robustness, knowledge: str, i: int):

@@ -3,7 +3,7 @@
 The setting of Jung et al. 2022 (U-Autoencoder) in small: each autoencoder learns to reconstruct
 clean images, is frozen, and a classifier is trained behind it. Gaussian noise, FGSM and PGD, once
 from an attacker who knows the bare classifier only (oblivious) and once through the whole defence
-(white-box).
+(white-box). All classifiers start from the same initial values and see the same order of images.
 
     python -m experiments.quickstart                                  # typeface digits
     python -m experiments.quickstart --dataset mnist --model lenet5 --data-dir DIR
@@ -74,15 +74,18 @@ class Config:
 
 PRESETS = {
     "smoke": Config(
-        model="lenet5",
+        dataset="digits",
         size=16,
         channels=1,
-        dataset="digits",
-        classifier=Training(epochs=3, batch_size=64),
-        autoencoder=Training(epochs=3, batch_size=64),
+        model="lenet5",
+        classifier=Training(epochs=5, batch_size=32, lr=5e-3),
+        autoencoder=Training(epochs=3, batch_size=32, lr=1e-2),
         autoencoder_width=4,
-        n_eval=48,
-        steps=5,
+        n_train=480,
+        n_eval=12,
+        eps=(0.0, 0.02, 0.05, 0.3),
+        sigmas=(0.0, 0.2),
+        steps=2,
         preset="smoke",
     ),
     "small": Config(),
@@ -160,9 +163,7 @@ def prepare(config: Config, folder: Path) -> harness.Study:
     if config.n_train is not None:
         dataset = dataset.subset(n_train=config.n_train, seed=config.seed)
     dataset, x_val, y_val = dataset.split_validation(0.1, seed=config.seed)
-    return harness.Study(
-        "quickstart", dataset, x_val, y_val, folder, config.seed, config.n_eval, config.precision
-    )
+    return harness.Study("quickstart", dataset, x_val, y_val, folder, config.seed, config.n_eval)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from jaxdefense.reporting import (
     training_curves,
     verdict,
     versions,
+    write_atomically,
     write_csv,
     write_json,
     write_report,
@@ -61,7 +62,8 @@ def write(
     noise = min(config.sigmas, key=lambda s: abs(s - 0.225))
     side_by_side = comparison(records, {"linf": config.headline_eps, "sigma": noise})
     everything = accuracies(records)
-    (folder / "table.md").write_text(f"{side_by_side.text('pipe')}\n\n{everything.text('pipe')}\n")
+    text = f"{side_by_side.text('pipe')}\n\n{everything.text('pipe')}\n"
+    write_atomically(folder / "table.md", text)
 
     curves = robustness_curves(records, chance=1 / study.data.num_classes)
     figures = [

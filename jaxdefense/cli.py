@@ -196,10 +196,10 @@ def _resolve(name: str) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         raise InputError(f"model {name!r} cannot be imported: {error}") from None
     try:
-        inspect.signature(found).bind()
-    except (TypeError, ValueError):  # it wants images: it is the classifier itself
-        pass
-    else:
+        is_factory = not inspect.signature(found).parameters
+    except (TypeError, ValueError):  # no signature to be had: the classifier itself
+        is_factory = False
+    if is_factory:
         found = found()
     if not callable(found):
         raise InputError(

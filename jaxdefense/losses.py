@@ -10,6 +10,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdefense.errors import InputError
 from jaxdefense.typing import Flags, Labels, Logits, Loss, PerExample
 
 
@@ -78,10 +79,10 @@ def dlr(logits: Logits, y: Labels) -> PerExample:
     Invariant to shifting and scaling of the logits. Needs at least 3 classes.
 
     Raises:
-        ValueError: fewer than 3 classes, where it is undefined.
+        InputError: fewer than 3 classes, where it is undefined.
     """
     if logits.shape[-1] < 3:
-        raise ValueError(
+        raise InputError(
             f"dlr needs at least 3 classes, got logits of shape {logits.shape}; use losses.margin"
         )
     top = jax.lax.top_k(logits, 3)[0]

@@ -127,7 +127,7 @@ def test_an_unwritable_output_folder(capsys, tmp_path):
         (["--dataset", "digit"], ["data set 'digit'", "did you mean 'digits'"]),
         (["--model", "lenet"], ["model 'lenet'", "did you mean 'lenet5'"]),
         (["--preset", "smok"], ["preset 'smok'", "did you mean 'smoke'"]),
-        (["--headline-eps", "0.07"], ["headline_eps is 0.07", "choose one of eps, 0, 0.005"]),
+        (["--headline-eps", "0.07"], ["headline_eps is 0.07", "choose one of eps, 0, 0.0"]),
     ],
 )
 def test_the_quickstart_names_what_it_does_not_know(capsys, arguments, words):

@@ -8,22 +8,12 @@ import numpy as np
 import pytest
 
 from experiments import harness, quickstart, quickstart_report
-from experiments.harness import Training
 from jaxdefense.errors import CheckpointError
 from jaxdefense.evaluation import interval, store
 from jaxdefense.reporting import read_json
 from jaxdefense.training import loop
 
-TINY = dataclasses.replace(
-    quickstart.PRESETS["smoke"],
-    classifier=Training(epochs=5, batch_size=32, lr=5e-3),
-    autoencoder=Training(epochs=3, batch_size=32, lr=1e-2),
-    n_train=480,
-    n_eval=12,
-    eps=(0.0, 0.02, 0.05, 0.3),
-    sigmas=(0.0, 0.2),
-    steps=2,
-)
+TINY = quickstart.PRESETS["smoke"]
 PARTS = {
     "classifier", "autoencoder", "u_autoencoder",
     "classifier_behind_autoencoder", "classifier_behind_u_autoencoder",

@@ -3,7 +3,7 @@
 A LeNet-5 is trained on MNIST, rebuilt in PyTorch from the same weights, and attacked in l-inf by
 foolbox (torch backend, float32, CPU) and by jaxdefense, with FGSM and PGD of the same steps.
 
-    pip install 'jaxdefense[benchmarks]'
+    install the extra 'benchmarks'
     python -m experiments.benchmarks.foolbox_parity --data-dir DIR
 
 Exits with status 1 where ours leaves over a point more robust accuracy, that is, attacks weaker.
@@ -57,7 +57,7 @@ def main(config: Config) -> None:
     except ImportError as error:
         raise JaxdefenseError(
             "this benchmark compares with foolbox on PyTorch, and one of them is missing "
-            f"({error}): pip install 'jaxdefense[benchmarks]'"
+            f"({error}): install the extra 'benchmarks'"
         ) from None
     if config.model not in TWINS:
         raise UnknownNameError("model with a PyTorch twin", config.model, TWINS)
@@ -65,7 +65,7 @@ def main(config: Config) -> None:
     jax.config.update("jax_enable_compilation_cache", False)
     folder, seed = ensure_folder(config.output), config.seed
     mnist, x_val, y_val = data.load("mnist", data_dir=config.data_dir).split_validation(seed=seed)
-    study = harness.Study("parity", mnist, x_val, y_val, folder, seed, config.n_eval, "float32")
+    study = harness.Study("parity", mnist, x_val, y_val, folder, seed, config.n_eval)
     model = models.build(config.model, mnist.num_classes)
     net, _ = harness.train_classifier(study, config.model, model, TRAINING)
     x, y = study.examples

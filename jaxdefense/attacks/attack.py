@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import inspect
 import itertools
 from typing import Any
 
@@ -14,6 +15,8 @@ from jaxdefense.attacks.search import Cost, Stage, State, begin, run, stronger, 
 from jaxdefense.classifiers import Static, fold, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball
+from jaxdefense.losses import Targeted
+from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Radii, as_keys
 
 # Keeps the keys of stages apart from the keys of steps, which are folded in from 0 upwards.
@@ -85,7 +88,8 @@ class Attack:
         eps = jnp.broadcast_to(jnp.asarray(eps, x.dtype), x.shape[:1])
         keys = as_keys(keys, len(x))
         arrays, static = split(classifier)
-        return _call(self, static, arrays, keys, x, y, eps)
+        with float32_products():
+            return _call(self, static, arrays, keys, x, y, eps)
 
     @property
     def cost(self) -> Cost:
@@ -103,8 +107,13 @@ class Attack:
 
 
 def _named(function: Any) -> str:
-    name = getattr(function, "__qualname__", None)
-    return f"{function.__module__}.{name}" if name and "<" not in name else repr(function)
+    """A name on which results on disk may rest, or one with an address, on which they may not."""
+    if isinstance(function, Targeted):
+        return f"targeted {_named(function.loss)}"
+    plain = inspect.isfunction(function) and function.__closure__ is None
+    if plain and "<" not in function.__qualname__:
+        return f"{function.__module__}.{function.__qualname__}"
+    return "none" if function is None else f"{function!r} at 0x{id(function):x}"
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))

@@ -171,7 +171,7 @@ def mifgsm(
         >>> mifgsm(steps=10).cost
         Cost(gradients=10, forwards=1)
     """
-    step_size = 1.0 / steps if step_size is None else step_size
+    step_size = 1.0 / max(steps, 1) if step_size is None else step_size
     rule = _momentum(decay)
     return pgd(
         ball, steps, step_size, loss=loss, rule=rule, random_start=False, name=f"mifgsm-{steps}"

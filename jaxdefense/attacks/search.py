@@ -29,6 +29,8 @@ from jaxdefense.typing import (
     Radii,
 )
 
+# Two compiled programs may differ by this share of the largest logit.
+_TIE = 1e-5
 # Folded in for choosing a target; steps use 0 upwards.
 _CHOOSE = 2**21
 
@@ -180,9 +182,12 @@ def make_probe(stage: Stage, classifier: Classifier) -> Probe:
     aim = stage.loss if stage.target is None else losses.cross_entropy
 
     def interpret(logits: Logits, goal: Goal) -> Reading:
-        ahead = losses.score(aim, logits, goal.truth)
-        # A classifier that answers NaN has not been fooled: such a point is no evidence.
-        fooled = losses.fooled(aim, logits, goal.truth) & ~jnp.isnan(ahead)
+        # NaN is not a correct answer, and the sweep scores it so.
+        unanswered = jnp.isnan(logits).any(-1)
+        ahead = jnp.where(unanswered, jnp.inf, losses.score(aim, logits, goal.truth))
+        # Nearly a tie may be decided otherwise when it is scored by another program: go on.
+        clear = ahead > _TIE * jnp.abs(logits).max(-1)
+        fooled = unanswered | (losses.fooled(aim, logits, goal.truth) & clear)
         return Reading(stage.loss(logits, goal.slot), ahead, fooled)
 
     def read(keys, x, goal):

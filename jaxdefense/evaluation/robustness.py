@@ -154,7 +154,8 @@ def suspicions(
     said = []
     order = np.argsort(radii, kind="stable")
     # One example more or less is chance; more than that is an attack that loses its way.
-    rises = np.diff(raw[order]) > 1.5 / len(y)
+    lowest = np.minimum.accumulate(raw[order])
+    rises = raw[order][1:] - lowest[:-1] > 1.5 / len(y)
     if norm != "sigma" and rises.any():
         at = radii[order][1:][rises]
         said.append(

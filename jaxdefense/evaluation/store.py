@@ -73,7 +73,16 @@ def recall(
 
 
 def _identity(attack, deployed, x, y, radii, key, surrogate) -> str:
-    digest = hashlib.sha256(f"{VERSION} {attack.settings} {jax.__version__}".encode())
+    if " at 0x" in attack.settings or not all(s.search.settings for s in attack.stages):
+        raise InputError(
+            f"results of {attack.name} cannot be kept, because another attack cannot be told from "
+            "it: give its Search a settings text that says all it does, use named functions as "
+            "losses, or call sweep()"
+        )
+    device, precision = jax.default_backend(), jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    digest = hashlib.sha256(
+        f"{VERSION} {attack.settings} {jax.__version__} {device} {precision}".encode()
+    )
     for function in (deployed, surrogate):
         arrays, static = split(function)
         text = repr(static.treedef)

@@ -13,6 +13,7 @@ from jaxdefense import checks
 from jaxdefense.attacks.attack import Attack, launch
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.errors import InputError, UnknownNameError
+from jaxdefense.evaluation.clean import clean_correct, keys_at
 from jaxdefense.evaluation.robustness import (
     Evaluations,
     Robustness,
@@ -21,12 +22,12 @@ from jaxdefense.evaluation.robustness import (
     suspicions,
 )
 from jaxdefense.geometry import inside64, norm64
+from jaxdefense.losses import Targeted
+from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Radii
 
 # Keeps the randomness of a random defence's scoring apart from all an attack has seen.
 _SCORE = 2**30
-_CLEAN = 2**30 + 1
-_AGAIN = 2**30 + 2
 
 METHODS = ("grid",)
 
@@ -80,6 +81,12 @@ def sweep(
         >>> curve.robust_accuracy.tolist(), curve.smallest_radius.round(2).tolist()
         ([0.5, 0.5, 0.0], [0.10000000149011612, 0.0])
     """
+    if any(isinstance(s.loss, Targeted) and s.target is None for s in attack.stages):
+        raise InputError(
+            f"{attack.name} is targeted: it takes its targets from y, but a sweep needs the true "
+            "labels there. Let the stage choose its target (Stage.target), or call the attack "
+            "itself with targets"
+        )
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     images, labels = _host(x), np.asarray(y)
@@ -94,11 +101,11 @@ def sweep(
         key = jax.random.wrap_key_data(key)
 
     rows = batch_size or (128 if jax.default_backend() == "cpu" else 2048)
-    correct = _clean(deployed, images, labels, key, rows)
+    correct = clean_correct(deployed, images, labels, key, rows)
 
     white_box = surrogate is None or surrogate is deployed
     if not white_box:  # its first images tell whether it returns what an attack can use
-        _clean(surrogate, images[:rows], labels[:rows], key, rows, "surrogate")
+        clean_correct(surrogate, images[:rows], labels[:rows], key, rows, "surrogate")
     program = _Program(
         attack,
         deployed if white_box else surrogate,
@@ -119,7 +126,7 @@ def sweep(
         leave=False,
         dynamic_ncols=True,
     )
-    with bar:
+    with bar, float32_products():
         for chunk in _chunks(images, labels, correct, grid, key, rows):
             found = program(chunk)
             keep = chunk.real
@@ -131,7 +138,9 @@ def sweep(
                 norms[example, column] = eps
             else:
                 valid = inside64(attack.ball, clean, x_adv, eps)
-                norms[example, column] = norm64(attack.ball, clean, x_adv)
+                # What fools a random function once need not do so at another radius.
+                size = eps if is_random(deployed) else norm64(attack.ball, clean, x_adv)
+                norms[example, column] = size
             violations += int((~valid).sum())
             broken[example, column] = found.fooled[keep] & valid
             gradients += int(found.gradients[keep].sum())
@@ -198,7 +207,7 @@ def _chunks(images, labels, correct, grid, key, rows) -> Iterator[_Chunk]:
         index = np.minimum(index, total - 1)
         chosen, radius = example[index], column[index]
         yield _Chunk(
-            keys=_keys_at(key, jnp.asarray(chosen)),
+            keys=keys_at(key, jnp.asarray(chosen)),
             x=jnp.asarray(images[chosen]),
             y=jnp.asarray(labels[chosen]),
             eps=jnp.asarray(grid[radius]),
@@ -207,11 +216,6 @@ def _chunks(images, labels, correct, grid, key, rows) -> Iterator[_Chunk]:
             column=radius,
             real=real,
         )
-
-
-@jax.jit
-def _keys_at(key: jax.Array, index: jax.Array) -> Keys:
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
 # ------------------------------------------------------------------------------------ programs
@@ -259,26 +263,3 @@ def _attack_and_score(
     logits = apply(deployed, fold(keys, _SCORE), state.best)
     fooled = (logits.argmax(-1) != y) | jnp.isnan(logits).any(-1)
     return state.best, fooled & active, spent.gradients, spent.forwards + 1
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _predict(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> jax.Array:
-    return apply(join(arrays, static), keys, x)
-
-
-def _clean(deployed, images, labels, key, rows, name="classifier") -> np.ndarray:
-    """Which images are classified correctly without an attack; refuses what cannot be logits."""
-    arrays, static = split(deployed)
-    rows = min(rows, len(images))
-    outputs = []
-    for start in range(0, len(images), rows):
-        index = np.minimum(np.arange(start, start + rows), len(images) - 1)
-        keys, batch = _keys_at(key, jnp.asarray(index)), jnp.asarray(images[index])
-        logits = _predict(static, arrays, fold(keys, _CLEAN), batch)
-        if start == 0 and not is_random(deployed):
-            again = _predict(static, arrays, fold(keys, _AGAIN), batch)
-            checks.check_deterministic(logits, again, name)
-        outputs.append(np.asarray(logits)[: len(images) - start])
-    logits = np.concatenate(outputs)
-    checks.check_logits(logits, labels, name)
-    return logits.argmax(-1) == labels

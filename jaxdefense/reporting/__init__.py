@@ -14,6 +14,7 @@ from .records import Record as Record
 from .records import ensure_folder as ensure_folder
 from .records import read_json as read_json
 from .records import versions as versions
+from .records import write_atomically as write_atomically
 from .records import write_csv as write_csv
 from .records import write_json as write_json
 from .report import write_report as write_report

@@ -123,7 +123,7 @@ def test_a_stage_may_choose_its_target_and_any_wrong_class_counts():
 
 
 def test_nan_gradients_and_logits_do_not_spread():
-    """A classifier that answers NaN is not fooled by NaN, and the image stays in bounds."""
+    """The image stays finite and in bounds, whatever the classifier answers."""
     _, x, y = contract.batch()
     broken = lambda x: jnp.full((len(x), 4), jnp.nan) * x.mean((1, 2, 3))[:, None]
     x_adv = PGD(KEY, broken, x, y, 0.1)
@@ -173,3 +173,11 @@ def test_bad_input_is_refused():
     ):
         with pytest.raises(InputError, match=said):
             PGD(KEY, net, images, labels, eps)
+
+
+def test_an_answer_of_nan_is_found_by_a_search():
+    """As it is by the score: a defence must not gain from answering nothing."""
+    net, x, y = contract.batch()
+    fragile = lambda z: jnp.where((z != x).any((1, 2, 3))[:, None], jnp.nan, net(z))
+    x_adv = attacks.fgsm()(KEY, fragile, x, y, 0.01)
+    assert jnp.isnan(fragile(x_adv)).all()

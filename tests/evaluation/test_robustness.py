@@ -95,9 +95,9 @@ def test_a_clean_curve_is_not_suspicious():
 def test_rising_accuracy_is_suspicious_in_any_order_but_not_for_noise():
     raw = [1.0, 0.0, 0.6, 0.4]
     (said,) = suspects(raw)
-    assert "rises with eps (at 0.2)" in said
+    assert "rises with eps (at 0.2, 0.3)" in said
     (said,) = suspects(raw[::-1], radii=RADII[::-1])
-    assert "rises with eps (at 0.2)" in said
+    assert "rises with eps (at 0.2, 0.3)" in said
     assert suspects(raw, norm="sigma") == ()
 
 

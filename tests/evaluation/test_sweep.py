@@ -151,7 +151,7 @@ def test_an_attack_that_fails_at_large_radii_keeps_what_it_broke_at_small_ones()
     np.testing.assert_allclose(result.raw_accuracy, [1, 0.8, 0.6, 1, 1])
     np.testing.assert_allclose(result.robust_accuracy, [1, 0.8, 0.6, 0.6, 0.6])
     assert (np.diff(result.robust_accuracy) <= 0).all()
-    assert any("rises with eps (at 0.2)" in text for text in result.warnings)
+    assert any("rises with eps (at 0.2, 0.3)" in text for text in result.warnings)
 
 
 def test_a_perturbation_smaller_than_a_smaller_radius_counts_there_too():
@@ -218,8 +218,25 @@ def test_an_answer_of_nan_is_not_a_correct_answer():
     # On grey both scores are 0 and the first class wins: right for 0.42.
     assert jd.sweep(to_grey, brightness, X, Y, [0.1], KEY).robust_accuracy.tolist() == [0.8]
     assert jd.sweep(to_grey, fragile, X, Y, [0.1], KEY).robust_accuracy.tolist() == [0.6]
-    # But it leads no search: its gradient and its margin are no evidence.
-    assert jd.sweep(FGSM, fragile, X, Y, [0.09], KEY).violations == 0
+
+
+def test_targeted_attacks_are_refused_because_y_is_the_truth():
+    aimed = jd.attacks.pgd(jd.linf, 3, loss=jd.losses.targeted(jd.losses.cross_entropy))
+    with pytest.raises(jd.errors.InputError, match=r"targeted.*true labels"):
+        jd.sweep(aimed, brightness, X, Y, [0.1], KEY)
+
+
+def test_images_the_classifier_cannot_take_are_an_error_of_one_line():
+    wrong = lambda x: x.reshape(len(x), -1) @ jnp.zeros((7, 2))
+    with pytest.raises(jd.errors.InputError, match=r"cannot be called on images of shape \[5, 4"):
+        jd.sweep(FGSM, wrong, X, Y, [0.1], KEY)
+
+
+def test_randomness_baked_in_by_compiling_is_seen():
+    rng = np.random.default_rng(0)
+    hidden = lambda x: brightness(x + rng.normal(0, 0.1, x.shape).astype(np.float32))
+    with pytest.raises(jd.errors.InputError, match="Randomized"):
+        jd.sweep(FGSM, hidden, X, Y, [0.1], KEY)
 
 
 def test_too_good_at_half_a_unit_is_suspicious():

@@ -1,0 +1,114 @@
+"""The clean pass: what is classified correctly, and what cannot be evaluated at all."""
+
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Literal
+
+from jaxdefense import checks
+from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
+from jaxdefense.errors import InputError, JaxdefenseError
+from jaxdefense.precision import float32_products
+from jaxdefense.typing import Images, Keys
+
+# Keeps the randomness of a random defence's clean answers apart from all an attack has seen.
+_CLEAN = 2**30 + 1
+
+
+@jax.jit
+def keys_at(key: jax.Array, index: jax.Array) -> Keys:
+    """Keys of the examples at the given indices: ``fold_in(key, index)``."""
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _predict(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> jax.Array:
+    return apply(join(arrays, static), keys, x)
+
+
+@functools.lru_cache(maxsize=256)
+def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> None:
+    """Traces a function without computing: does it take such images, and is it one function?
+
+    Once for functions that share their programs; arguments are shapes. A draw from a hidden random
+    generator becomes a constant of a compiled program, so two traces tell it and two runs do not.
+    """
+
+    def traced() -> list[np.ndarray]:
+        call = lambda arrays, keys, x: apply(join(list(arrays), static), keys, x)
+        closed = jax.make_jaxpr(call)(arrays, keys, x)
+        return [*map(np.asarray, closed.consts), *_literals(closed.jaxpr)]
+
+    try:
+        constants, again = traced(), traced()
+    except JaxdefenseError:
+        raise
+    except Exception as error:  # whatever a user's function raises on the wrong shape
+        first = (str(error).strip() or "no message").splitlines()[0]
+        raise InputError(
+            f"the {name} cannot be called on images of shape {list(x.shape)}: "
+            f"{type(error).__name__}: {first}. Give it images of the size and channels it was "
+            "built for; it must be a function of JAX arrays, in evaluation mode"
+        ) from error
+    if len(constants) != len(again) or not all(map(_equal, constants, again)):
+        checks.refuse_hidden_randomness(name)
+
+
+def _literals(jaxpr: Any) -> Iterator[np.ndarray]:
+    """The numbers written into a program, those of its parts included."""
+    for equation in jaxpr.eqns:
+        yield from (np.asarray(atom.val) for atom in equation.invars if isinstance(atom, Literal))
+        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=_has_equations):
+            if _has_equations(part):
+                yield from _literals(getattr(part, "jaxpr", part))
+
+
+def _has_equations(part: Any) -> bool:
+    return hasattr(part, "eqns") or hasattr(getattr(part, "jaxpr", None), "eqns")
+
+
+def _equal(one: np.ndarray, other: np.ndarray) -> bool:
+    return one.shape == other.shape and bool((one == other).all() or np.isnan(one).any())
+
+
+def _shape(array: Any) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(np.shape(array), array.dtype)
+
+
+def clean_correct(deployed, images, labels, key, rows, name="classifier") -> np.ndarray:
+    """Which images are classified correctly without an attack, ``[n]``.
+
+    Args:
+        deployed: the function; images, labels: on the host; key: of the sweep.
+        rows: images per program call.
+        name: what messages call the function.
+
+    Raises:
+        InputError: it cannot be called on such images, is random without saying so, or returns
+            what cannot be logits of these labels.
+    """
+    with float32_products():
+        logits = _all_logits(deployed, images, key, rows, name)
+    checks.check_logits(logits, labels, name)
+    return logits.argmax(-1) == labels
+
+
+def _all_logits(deployed, images, key, rows, name) -> np.ndarray:
+    arrays, static = split(deployed)
+    rows = min(rows, len(images))
+    keys = keys_at(key, jnp.arange(rows))
+    _inspect(static, tuple(map(_shape, arrays)), _shape(keys), _shape(images[:rows]), name)
+    outputs = []
+    for start in range(0, len(images), rows):
+        index = np.minimum(np.arange(start, start + rows), len(images) - 1)
+        keys, batch = keys_at(key, jnp.asarray(index)), jnp.asarray(images[index])
+        logits = _predict(static, arrays, fold(keys, _CLEAN), batch)
+        outputs.append(np.asarray(logits)[: len(images) - start])
+        if start == 0 and not is_random(deployed):
+            again = _predict(static, arrays, keys, batch)
+            checks.check_deterministic(logits, again, name)
+    return np.concatenate(outputs)
