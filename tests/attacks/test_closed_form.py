@@ -132,6 +132,14 @@ BEHIND = {
 }  # fmt: skip
 
 
+def test_pgd_with_dlr_is_about_as_strong_as_with_cross_entropy():
+    classifier, x, y, values = reference("standard")
+    radii = [float(k.split()[-1]) for k in values if k.startswith("autoattack Linf ")]
+    curve = jd.sweep(attacks.make("pgd-dlr"), classifier, x, y, radii, jax.random.key(0))
+    for eps, accuracy in zip(radii, curve.raw_accuracy, strict=True):
+        assert 100 * (accuracy - values[f"autoattack Linf {eps}"]["apgd-ce"]) <= 3
+
+
 @pytest.mark.parametrize(("name", "norm"), BEHIND)
 def test_pgd_next_to_autoattacks_own_apgd(name, norm):
     classifier, x, y, values = reference(name)

@@ -37,6 +37,8 @@ def test_contract(name, norm, check):
 def test_contract_of_gradient_attacks(name, norm, check):
     if not REGISTRY[name].follows_gradients:
         pytest.skip("does not follow gradients")
+    if name == "pgd-dlr" and check is contract.beats_noise:
+        pytest.skip("DLR is bounded: once it fools it goes no further; see test_closed_form")
     check(make(name, norm))
 
 

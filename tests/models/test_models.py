@@ -119,6 +119,7 @@ def test_parameter_counts(name, settings, image, expected):
 
 SMALL = {
     "lenet5": {},
+    "resnet8": {"width": 4},
     "resnet18": {"width": 4},
     "resnet20": {"width": 4},
     "resnet56": {"width": 2, "blocks": (1, 1, 1)},
