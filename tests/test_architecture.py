@@ -76,6 +76,6 @@ def test_public_names_have_docstrings():
 def test_nothing_names_a_machine():
     for path in [*FILES, *ROOT.glob("*.md"), *ROOT.glob("*.toml"), ROOT / "Makefile"]:
         text = path.read_text()
-        assert "/root/" not in text, path
-        assert "/work/" not in text, path
+        for folder in {Path.home(), ROOT.parent}:
+            assert f"{folder}/" not in text or len(folder.parts) < 2, path
     assert "://" not in (ROOT / "requirements.lock").read_text()
