@@ -82,6 +82,8 @@ def _keep_inside(norm, x: Images, point: Images, moved: Images, eps: Radii) -> I
     """`point` clipped to the box where that lies in the ball already, else `moved`; x at eps 0."""
     boxed = jnp.clip(point, 0.0, 1.0)
     inside = norm(boxed - x) <= eps
+    # Solving for far points cancels digits; what that leaves outside the ball is drawn in.
+    moved = moved * expand(jnp.minimum(eps / jnp.maximum(norm(moved), 1e-30), 1.0))
     result = jnp.where(expand(inside), boxed, jnp.clip(x + moved, 0.0, 1.0))
     return jnp.where(expand(eps > 0), result, x)
 

@@ -108,6 +108,13 @@ def test_far_points_still_reach_the_sphere(ball):
 
 
 @BALL
+@pytest.mark.parametrize("far", [1.0, 4.0, 100.0])
+def test_far_points_are_not_left_outside_by_rounding(ball, far):
+    x, eps = np.zeros((9, 2, 3, 1), np.float32), np.linspace(0.05, 0.4, 9, dtype=np.float32)
+    assert inside64(ball, x, np.asarray(ball.project(x, x + np.float32(far), eps)), eps).all()
+
+
+@BALL
 def test_zero_radius_is_bit_exact(ball):
     x = jax.random.uniform(jax.random.key(0), (4, 3, 3, 2))
     moved = x + jax.random.normal(jax.random.key(1), x.shape)
