@@ -5,6 +5,7 @@ does and as flax nnx and equinox modules are by themselves, lets new parameters 
 program; a plain function that closes over its parameters works too, and is compiled anew for each.
 """
 
+import dataclasses
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -61,7 +62,11 @@ class Randomized(flax.struct.PyTreeNode):
         return self.function(keys, x)
 
 
-class Normalized(flax.struct.PyTreeNode):
+class Composite(flax.struct.PyTreeNode):
+    """A function made of others: random exactly where one of its fields is."""
+
+
+class Normalized(Composite):
     """A classifier of ``(x - mean) / std``: images outside stay in [0, 1], so eps keeps its unit.
 
     Args:
@@ -85,7 +90,7 @@ class Normalized(flax.struct.PyTreeNode):
         return self.classifier(*keys, (x - by_channel(self.mean)) / by_channel(self.std))
 
 
-class Purified(flax.struct.PyTreeNode):
+class Purified(Composite):
     """A deployed defence: a purifier in front of a classifier.
 
     Args:
@@ -111,10 +116,9 @@ class Purified(flax.struct.PyTreeNode):
 
 def is_random(function: Callable[..., Any]) -> bool:
     """Whether a classifier or purifier says by its type that it is random."""
-    if isinstance(function, Purified):
-        return is_random(function.purifier) or is_random(function.classifier)
-    if isinstance(function, Normalized):
-        return is_random(function.classifier)
+    if isinstance(function, Composite):
+        fields = (getattr(function, field.name) for field in dataclasses.fields(function))
+        return any(map(is_random, fields))
     return isinstance(function, Randomized)
 
 

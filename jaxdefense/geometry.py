@@ -1,4 +1,4 @@
-"""Balls around images: the l-inf, l2 and l1 norms as records of four pure functions.
+"""Balls around images: the l-inf, l2 and l1 norms as records of five pure functions.
 
 All functions are per example: images ``[b, h, w, c]``, radii ``[b]``, keys ``[b]``. `project` is
 the exact Euclidean projection onto ball and box together, not one after the other: clipping an
@@ -29,6 +29,8 @@ class Ball(NamedTuple):
         steepest: (gradient, images, length) -> the perturbation of norm at most `length` that
             raises a linear function most. In l2 and l1 it wastes nothing on pixels that would leave
             [0, 1] at once, and in l1 it goes on to the next pixel where one is full.
+        reach: (gradient, images, amount) -> the perturbation of least norm inside [0, 1] that
+            raises the linear function of that gradient by `amount` >= 0, as far as the box allows.
         project: (images, points, eps) -> the nearest point of ball(images, eps) and [0, 1].
         slack: pixels per image -> how far float32 rounding alone can carry the norm outside.
     """
@@ -37,6 +39,7 @@ class Ball(NamedTuple):
     norm: Callable[[Images], PerExample]
     sample: Callable[[Keys, Images, Radii], Images]
     steepest: Callable[[Images, Images, Radii], Images]
+    reach: Callable[[Images, Images, PerExample], Images]
     project: Callable[[Images, Images, Radii], Images]
     slack: Callable[[int], float]
 
@@ -63,6 +66,37 @@ def _movable(gradient: Images, x: Images) -> Images:
     gradient = jnp.where(blocked, 0.0, gradient)
     largest = expand(jnp.abs(_flat(gradient)).max(-1))
     return gradient / jnp.where(largest > 0, largest, 1.0)
+
+
+class _Uphill(NamedTuple):
+    """Slopes of a linear function, scaled to a largest of 1, and the room up to the box."""
+
+    slope: Images
+    room: Images
+    sign: Images
+    amount: PerExample
+
+
+def _uphill(gradient: Images, x: Images, amount: PerExample) -> _Uphill:
+    blocked = ((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0))
+    largest = jnp.abs(_flat(jnp.where(blocked, 0.0, gradient))).max(-1)
+    amount = jnp.where(largest > 0, amount / jnp.where(largest > 0, largest, 1.0), 0.0)
+    gradient = _movable(gradient, x)
+    return _Uphill(
+        jnp.abs(gradient), jnp.where(gradient > 0, 1.0 - x, x), jnp.sign(gradient), amount
+    )
+
+
+def _spread(up: _Uphill, shape: Callable[[Radii], Images], ease: Images, most: Radii) -> Images:
+    """The smallest ``min(scale * ease, room)`` that gains the amount; ``shape(scale)`` makes it."""
+    gain = lambda size: _flat(up.slope * size).sum(-1)
+    scale = _onto(shape, lambda size: -gain(size), -up.amount, most)
+    # Bisection has found which pixels are full; given those, the scale has a closed form.
+    full = shape(scale) >= up.room
+    rest = gain(jnp.where(full, 0.0, ease))
+    left = up.amount - gain(jnp.where(full, up.room, 0.0))
+    exact = jnp.where(rest > 0, left / jnp.where(rest > 0, rest, 1.0), scale)
+    return up.sign * jnp.where(full, up.room, jnp.minimum(expand(exact) * ease, up.room))
 
 
 def _onto(shrink: Callable[[Radii], Images], size: Callable[[Images], PerExample], eps: Radii,
@@ -105,6 +139,13 @@ def _linf_steepest(gradient: Images, x: Images, length: Radii) -> Images:
 
 
 @jax.jit
+def _linf_reach(gradient: Images, x: Images, amount: PerExample) -> Images:
+    up = _uphill(gradient, x, amount)
+    shape = lambda length: jnp.minimum(expand(length), up.room)
+    return _spread(up, shape, jnp.ones_like(x), _flat(up.room).max(-1))
+
+
+@jax.jit
 def _linf_project(x: Images, point: Images, eps: Radii) -> Images:
     return jnp.clip(jnp.clip(point, x - expand(eps), x + expand(eps)), 0.0, 1.0)
 
@@ -132,6 +173,16 @@ def _l2_steepest(gradient: Images, x: Images, length: Radii) -> Images:
     gradient = _movable(gradient, x)
     norm = expand(_l2_norm(gradient))
     return expand(length) * gradient / jnp.where(norm > 0, norm, 1.0)
+
+
+@jax.jit
+def _l2_reach(gradient: Images, x: Images, amount: PerExample) -> Images:
+    up = _uphill(gradient, x, amount)
+    # Where nothing is at the box the scale is known; it only grows as pixels fill up.
+    least = up.amount / jnp.maximum((_flat(up.slope) ** 2).sum(-1), 1e-30)
+    share = lambda part: least / jnp.maximum(1.0 - part, 1e-9)
+    shape = lambda part: jnp.minimum(expand(share(part)) * up.slope, up.room)
+    return _spread(up, shape, up.slope, jnp.ones_like(amount))
 
 
 @jax.jit
@@ -184,6 +235,20 @@ def _l1_steepest(gradient: Images, x: Images, length: Radii) -> Images:
 
 
 @jax.jit
+def _l1_reach(gradient: Images, x: Images, amount: PerExample) -> Images:
+    up = _uphill(gradient, x, amount)
+    slope, room = _flat(up.slope), _flat(up.room)
+    order = jnp.argsort(-slope, axis=-1)
+    rise = jnp.take_along_axis(slope * room, order, -1)
+    left = up.amount[:, None] - (jnp.cumsum(rise, -1) - rise)
+    ordered, most = (jnp.take_along_axis(v, order, -1) for v in (slope, room))
+    spent = jnp.clip(left / jnp.where(ordered > 0, ordered, 1.0), 0.0, most)
+    spent = jnp.where(ordered > 0, spent, 0.0)
+    rows = jnp.arange(len(x))[:, None]
+    return jnp.zeros_like(slope).at[rows, order].set(spent).reshape(x.shape) * up.sign
+
+
+@jax.jit
 def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
     # The nearest point of ball and box is clip(soft(delta, level)) for one level >= 0.
     delta = point - x
@@ -207,11 +272,17 @@ def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
 # perturbation is measured exactly, in float64; the norm itself is rounded once more in float32.
 _ULP = 2.0**-24
 
-linf = Ball("linf", _linf_norm, _linf_sample, _linf_steepest, _linf_project, lambda n: 2 * _ULP)
-l2 = Ball(
-    "l2", _l2_norm, _l2_sample, _l2_steepest, _l2_project, lambda n: 2 * math.sqrt(n) * _ULP
+linf = Ball(
+    "linf", _linf_norm, _linf_sample, _linf_steepest, _linf_reach, _linf_project,
+    lambda n: 2 * _ULP,
 )  # fmt: skip
-l1 = Ball("l1", _l1_norm, _l1_sample, _l1_steepest, _l1_project, lambda n: 2 * n * _ULP)
+l2 = Ball(
+    "l2", _l2_norm, _l2_sample, _l2_steepest, _l2_reach, _l2_project,
+    lambda n: 2 * math.sqrt(n) * _ULP,
+)  # fmt: skip
+l1 = Ball(
+    "l1", _l1_norm, _l1_sample, _l1_steepest, _l1_reach, _l1_project, lambda n: 2 * n * _ULP
+)  # fmt: skip
 
 BALLS: dict[str, Ball] = {ball.name: ball for ball in (linf, l2, l1)}
 

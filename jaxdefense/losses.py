@@ -10,7 +10,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from jaxdefense.errors import InputError
 from jaxdefense.typing import Flags, Labels, Logits, Loss, PerExample
 
 
@@ -76,17 +75,41 @@ def dlr(logits: Logits, y: Labels) -> PerExample:
     """Difference of logits ratio (Croce and Hein 2020, arXiv 2003.01690, eq. 6).
 
     ``-(z_y - max_{i != y} z_i) / (z_(1) - z_(3) + 1e-12)`` with sorted logits ``z_(1) >= z_(2)``.
-    Invariant to shifting and scaling of the logits. Needs at least 3 classes.
-
-    Raises:
-        InputError: fewer than 3 classes, where it is undefined.
+    Invariant to shifting and scaling of the logits. With 2 classes the ratio is constant and has
+    no gradient, so there it is `margin`; a sweep says so among its warnings.
     """
     if logits.shape[-1] < 3:
-        raise InputError(
-            f"dlr needs at least 3 classes, got logits of shape {logits.shape}; use losses.margin"
-        )
+        return margin(logits, y)
     top = jax.lax.top_k(logits, 3)[0]
     return margin(logits, y) / (top[:, 0] - top[:, 2] + 1e-12)
+
+
+def margin_towards(logits: Logits, pair: Labels) -> PerExample:
+    """Logit of a target minus the label's: the margin towards one class.
+
+    Args:
+        logits: ``[b, k]``.
+        pair: label slot ``[b, 2]`` of (true label, target).
+    """
+    return _pick(logits, pair[:, 1]) - _pick(logits, pair[:, 0])
+
+
+def dlr_towards(logits: Logits, pair: Labels) -> PerExample:
+    """Targeted difference of logits ratio (Croce and Hein 2020, arXiv 2003.01690, eq. 7).
+
+    ``-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12)`` with sorted logits. With 3 classes,
+    where it is undefined, the divisor is ``z_(1) - z_(3)``, as in `dlr`; with 2 it is 1. A sweep
+    says so among its warnings.
+
+    Args:
+        logits: ``[b, k]``.
+        pair: label slot ``[b, 2]`` of (true label, target).
+    """
+    count = min(logits.shape[-1], 4)
+    if count < 3:
+        return margin_towards(logits, pair)
+    top = jax.lax.top_k(logits, count)[0]
+    return margin_towards(logits, pair) / (top[:, 0] - top[:, 2:].mean(-1) + 1e-12)
 
 
 def kl(logits: Logits, p: Logits) -> PerExample:

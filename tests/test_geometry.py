@@ -193,3 +193,35 @@ def test_inside64_sees_every_violation():
     assert not inside64(linf, edge, edge + np.float32(1e-6), eps).any()
     assert not inside64(l1, x, x + np.float32(0.026), eps).any()
     assert not inside64(l2, x, x + np.float32(0.051), eps).any()
+
+
+@BALL
+def test_reach_is_the_shortest_way_up(ball):
+    """It gains the amount, and `steepest` with its length gains no more: the two are inverse."""
+    rng = np.random.default_rng(3)
+    x = jnp.asarray(rng.random((8, 3, 3, 2)).round(1), jnp.float32)  # some pixels at the box
+    gradient = jnp.asarray(rng.normal(size=x.shape) * 10.0 ** rng.integers(-6, 6), jnp.float32)
+    flat = lambda a: np.asarray(a, np.float64).reshape(len(x), -1)
+    room = np.where(flat(gradient) > 0, 1 - flat(x), flat(x))
+    most = (room * np.abs(flat(gradient))).sum(-1)
+    for share in (0.0, 0.01, 0.3, 0.9):
+        amount = share * most
+        delta = ball.reach(gradient, x, jnp.asarray(amount, jnp.float32))
+        assert ((np.asarray(x + delta) >= -1e-6) & (np.asarray(x + delta) <= 1 + 1e-6)).all()
+        np.testing.assert_allclose((flat(delta) * flat(gradient)).sum(-1), amount, rtol=1e-4)
+        length = ball.norm(delta)
+        best = ball.project(x, x + 1e6 * gradient / jnp.abs(gradient).max(), 0.98 * length)
+        shorter = ball.steepest(gradient, x, 0.98 * length) if ball.name != "l2" else best - x
+        gained = (np.clip(flat(x) + flat(shorter), 0, 1) - flat(x)) * flat(gradient)
+        assert (gained.sum(-1) <= amount * 1.0001).all()
+        # Nothing shorter gains as much.
+        if share:
+            assert (gained.sum(-1) < amount).all()
+    beyond = ball.reach(gradient, x, jnp.asarray(2 * most, jnp.float32))
+    np.testing.assert_allclose((flat(beyond) * flat(gradient)).sum(-1), most, rtol=1e-4)
+
+
+@BALL
+def test_reach_of_nothing_is_nothing(ball):
+    x = jnp.full((2, 2, 2, 1), 0.5)
+    assert (ball.reach(jnp.zeros_like(x), x, jnp.ones(2)) == 0).all()

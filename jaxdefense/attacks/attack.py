@@ -35,11 +35,20 @@ class Attack:
         stages: see `Stage`.
         ball: the ball that eps is the radius of; None where eps is not the radius of a ball
             (`gaussian` without sigma), so that success at one eps says nothing about another.
+        minimal: whether it returns the closest fooling point, so that one run with ``eps=inf``
+            serves every radius.
+        labels: names of the stages' attacks, for saying which one broke an example.
     """
 
     name: str
     stages: tuple[Stage, ...]
     ball: Ball | None
+    minimal: bool = False
+    labels: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.labels:
+            object.__setattr__(self, "labels", (self.name,) * len(self.stages))
 
     def __call__(
         self,
@@ -97,19 +106,29 @@ class Attack:
         return sum((stage.cost for stage in self.stages), Cost())
 
     @property
+    def groups(self) -> list[tuple[int, int]]:
+        """Runs of equal stages as (first, one past the last): restarts, or targets in turn."""
+        ends = [i + 1 for i, (a, b) in enumerate(itertools.pairwise(self.stages)) if a != b] + [
+            len(self.stages)
+        ]
+        return list(zip([0, *ends], ends, strict=False))
+
+    @property
     def settings(self) -> str:
         """All that decides what the attack does, as one line."""
-        of = lambda s: f"{s.search.settings} steps={s.steps} {_named(s.loss)} {_named(s.target)}"
+        of = lambda s: f"{s.search.settings} steps={s.steps} {named(s.loss)} {named(s.target)}"
         return "; ".join([self.name, *map(of, self.stages)])
 
     def __repr__(self) -> str:
         return f"Attack({self.name})" if self.ball is None else f"Attack({self.name}, {self.ball})"
 
 
-def _named(function: Any) -> str:
+def named(function: Any) -> str:
     """A name on which results on disk may rest, or one with an address, on which they may not."""
     if isinstance(function, Targeted):
-        return f"targeted {_named(function.loss)}"
+        return f"targeted {named(function.loss)}"
+    if hasattr(function, "settings"):
+        return function.settings
     plain = inspect.isfunction(function) and function.__closure__ is None
     if plain and "<" not in function.__qualname__:
         return f"{function.__module__}.{function.__qualname__}"
@@ -137,21 +156,24 @@ def launch(
     y: Labels,
     eps: Radii,
     active: Flags | None = None,
+    groups: tuple[tuple[int, int], ...] | None = None,
 ) -> tuple[State, Cost]:
-    """All stages as one traceable function.
+    """All stages, or some groups of them, as one traceable function.
 
     Args:
         attack: what to run.
         keys, classifier, x, y, eps: as in `Attack.__call__`.
         active: rows worth attacking, where success ends the work on a row; see `run`.
+        groups: which of `Attack.groups` to run; all by default.
 
     Returns:
         The best over all stages, and the evaluations each row took ``[b]``.
     """
     standing = lambda state: None if active is None else active & ~state.fooled
 
-    def attempt(stage: Stage, index: int | jax.Array, state: State, spent: Cost):
-        found, cost = run(stage, _stage_keys(keys, index), classifier, x, y, eps, standing(state))
+    def attempt(first: int, index: int | jax.Array, state: State, spent: Cost):
+        stage, keys_here = attack.stages[first], _stage_keys(keys, index)
+        found, cost = run(stage, keys_here, classifier, x, y, eps, standing(state), index - first)
         better = stronger(found, state)
         if active is not None:
             better &= active & ~state.fooled
@@ -159,22 +181,19 @@ def launch(
         return jax.tree.map(choose, found._replace(inner=()), state), spent + cost
 
     state, spent = begin(x), Cost(*jnp.zeros((2, len(x)), jnp.int32))
-    start = 0
-    for stage, group in itertools.groupby(attack.stages):
-        times = len(list(group))
-        if times == 1:
-            state, spent = attempt(stage, start, state, spent)
-        else:  # restarts: one compiled stage, however many there are
+    for first, stop in attack.groups if groups is None else groups:
+        if stop == first + 1:
+            state, spent = attempt(first, first, state, spent)
+        else:  # one compiled stage, however often it is repeated
 
-            def again(index, carry, stage=stage):
+            def again(index, carry, first=first):
                 state, total = carry
-                state, total = attempt(stage, index, state, Cost(*total))
+                state, total = attempt(first, index, state, Cost(*total))
                 return state, (total.gradients, total.forwards)
 
             carry = (state, (spent.gradients, spent.forwards))
-            state, total = jax.lax.fori_loop(start, start + times, again, carry)
+            state, total = jax.lax.fori_loop(first, stop, again, carry)
             spent = Cost(*total)
-        start += times
     return state._replace(best=where(eps > 0, state.best, x)), spent
 
 

@@ -1,25 +1,12 @@
 """Attack -> Attack: join stages, repeat them, bring minimum-norm attacks to a radius."""
 
 import dataclasses
-import functools
 import itertools
 
-import jax.numpy as jnp
-
 from jaxdefense.attacks.attack import Attack
-from jaxdefense.attacks.search import (
-    Cost,
-    Goal,
-    Probe,
-    Search,
-    State,
-    begin,
-    keep,
-    where,
-)
+from jaxdefense.attacks.minimum import limited
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball
-from jaxdefense.typing import Images, Keys, Radii
 
 
 def strongest(*attacks: Attack, name: str | None = None) -> Attack:
@@ -35,6 +22,8 @@ def strongest(*attacks: Attack, name: str | None = None) -> Attack:
     Raises:
         InputError: no attack, or attacks in different balls.
 
+    Of minimum-norm attacks only, the result is one too and keeps the closest point.
+
     Example:
         >>> import jaxdefense as jd
         >>> strongest(jd.attacks.fgsm(), jd.attacks.pgd(steps=10)).cost
@@ -49,7 +38,10 @@ def strongest(*attacks: Attack, name: str | None = None) -> Attack:
             "an eps means something else in each"
         )
     stages = tuple(stage for attack in attacks for stage in attack.stages)
-    return Attack(name or _joined([a.name for a in attacks]), stages, attacks[0].ball)
+    labels = tuple(label for attack in attacks for label in attack.labels)
+    minimal = all(attack.minimal for attack in attacks)
+    name = name or _joined([a.name for a in attacks])
+    return Attack(name, stages, attacks[0].ball, minimal, labels)
 
 
 def _joined(names: list[str]) -> str:
@@ -78,14 +70,15 @@ def restarts(attack: Attack, times: int) -> Attack:
 
 
 def at_radius(attack: Attack, ball: Ball) -> Attack:
-    """A minimum-norm attack as an attack at radius eps, so that it joins the same tables.
+    """A minimum-norm attack as an attack at radius eps, so that it is run at each radius.
 
-    The attack is run without a radius (eps is inf for its stages); what it finds is projected onto
-    ball(x, eps) and read once more. Where the found perturbation lies in the ball it is returned
-    as it is.
+    What it finds without a radius is projected onto ball(x, eps) and read once more; a found
+    point that lies in the ball is returned as it is. `jaxdefense.sweep` runs a minimum-norm attack
+    only once for all radii; this one it runs at each, which helps where another function than the
+    attacked one is scored.
 
     Args:
-        attack: one whose stages return the closest fooling point they found, whatever eps is.
+        attack: one whose stages return the closest fooling point they found.
         ball: the ball that eps is the radius of.
 
     Example:
@@ -93,40 +86,7 @@ def at_radius(attack: Attack, ball: Ball) -> Attack:
         >>> at_radius(jd.attacks.gaussian(0.3), jd.l2).cost
         Cost(gradients=0, forwards=2)
     """
-    stages = tuple(stage._replace(search=_limited(stage.search, ball)) for stage in attack.stages)
-    return dataclasses.replace(attack, stages=stages, ball=ball)
-
-
-@functools.cache
-def _limited(search: Search, ball: Ball) -> Search:
-    """The search without a radius until it finishes.
-
-    While it runs, the outer state must not claim success at a point outside the ball.
-    """
-
-    def outer(state: State, x: Images) -> State:
-        return begin(x, state)
-
-    def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
-        return outer(search.init(keys, probe, x, goal, jnp.full_like(eps, jnp.inf)), x)
-
-    def step(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:
-        free = jnp.full_like(eps, jnp.inf)
-        return outer(search.step(keys, probe, state.inner, x, goal, free), x)
-
-    def finish(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:
-        free = jnp.full_like(eps, jnp.inf)
-        found = search.finish(keys, probe, state.inner, x, goal, free)
-        near = ball.norm(found.best - x) <= eps
-        point = where(near, found.best, ball.project(x, found.best, eps))
-        return keep(begin(point, found), point, probe.read(keys, point, goal))
-
-    return Search(
-        init,
-        step,
-        finish,
-        search.init_cost,
-        search.step_cost,
-        search.finish_cost + Cost(forwards=1),
-        f"{search.settings} at_radius {ball}",
-    )
+    if attack.minimal and attack.ball is ball:
+        return dataclasses.replace(attack, minimal=False)
+    stages = tuple(s._replace(search=limited(s.search, ball)) for s in attack.stages)
+    return dataclasses.replace(attack, stages=stages, ball=ball, minimal=False)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdefense import losses
-from jaxdefense.classifiers import apply, fold
+from jaxdefense.attacks.probe import Goal, Probe, Reading, make_probe
+from jaxdefense.classifiers import fold
 from jaxdefense.convolutions import canonicalize
 from jaxdefense.typing import (
     Classifier,
@@ -29,39 +29,8 @@ from jaxdefense.typing import (
     Radii,
 )
 
-# Two compiled programs may differ by this share of the largest logit.
-_TIE = 1e-5
 # Folded in for choosing a target; steps use 0 upwards.
 _CHOOSE = 2**21
-
-
-class Goal(NamedTuple):
-    """The label slots: `truth` decides success, `slot` is what the loss sees."""
-
-    truth: Labels
-    slot: Labels
-
-
-class Reading(NamedTuple):
-    """What one evaluation tells of each example: loss, margin in the attacker's favour, success."""
-
-    loss: PerExample
-    ahead: PerExample
-    fooled: Flags
-
-
-class Probe(NamedTuple):
-    """What a search may ask of the function under attack.
-
-    Attributes:
-        read: (keys, x, goal) -> Reading; one forward pass.
-        differentiate: (keys, x, goal) -> (Reading, gradient of each example's loss); one gradient.
-        logits: (keys, x) -> logits; one forward pass.
-    """
-
-    read: Callable[[Keys, Images, Goal], Reading]
-    differentiate: Callable[[Keys, Images, Goal], tuple[Reading, Images]]
-    logits: Callable[[Keys, Images], Logits]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,14 +125,15 @@ class Stage(NamedTuple):
         search: the inside.
         steps: how many times ``search.step`` runs.
         loss: ascended; `losses.targeted` ones go towards the class in the label slot.
-        target: (keys, clean logits, y) -> label slot, for attacks that choose their target from the
-            clean prediction; success is then still any wrong class. None: the slot is y itself.
+        target: (keys, clean logits, y, attempt) -> label slot, for attacks that choose it from the
+            clean prediction; `attempt` counts the equal stages before this one, so that repeats can
+            choose in turn. Success is then still any wrong class. None: the slot is y itself.
     """
 
     search: Search
     steps: int
     loss: Loss
-    target: Callable[[Keys, Logits, Labels], Labels] | None = None
+    target: Callable[[Keys, Logits, Labels, Any], Labels] | None = None
 
     @property
     def start_cost(self) -> Cost:
@@ -174,35 +144,6 @@ class Stage(NamedTuple):
     def cost(self) -> Cost:
         """Evaluations per example of a full run."""
         return self.start_cost + self.search.step_cost * self.steps + self.search.finish_cost
-
-
-def make_probe(stage: Stage, classifier: Classifier) -> Probe:
-    """How the stage sees the classifier. Success is judged by `Goal.truth`."""
-    # A stage that picks its own target succeeds with any wrong class, whatever its loss is.
-    aim = stage.loss if stage.target is None else losses.cross_entropy
-
-    def interpret(logits: Logits, goal: Goal) -> Reading:
-        # NaN is not a correct answer, and the sweep scores it so.
-        unanswered = jnp.isnan(logits).any(-1)
-        ahead = jnp.where(unanswered, jnp.inf, losses.score(aim, logits, goal.truth))
-        # Nearly a tie may be decided otherwise when it is scored by another program: go on.
-        clear = ahead > _TIE * jnp.abs(logits).max(-1)
-        fooled = unanswered | (losses.fooled(aim, logits, goal.truth) & clear)
-        return Reading(stage.loss(logits, goal.slot), ahead, fooled)
-
-    def read(keys, x, goal):
-        return interpret(apply(classifier, keys, x), goal)
-
-    def differentiate(keys, x, goal):
-        def total(x):
-            reading = read(keys, x, goal)
-            return reading.loss.sum(), reading
-
-        (_, reading), gradient = jax.value_and_grad(total, has_aux=True)(x)
-        # A NaN would spread from one pixel to the whole image through the norm.
-        return reading, jnp.nan_to_num(gradient, nan=0.0)
-
-    return Probe(read, differentiate, lambda keys, x: apply(classifier, keys, x))
 
 
 def where(mask: Flags, yes: jax.Array, no: jax.Array) -> jax.Array:
@@ -218,6 +159,7 @@ def run(
     y: Labels,
     eps: Radii,
     active: Flags | None = None,
+    attempt: int | jax.Array = 0,
 ) -> tuple[State, Cost]:
     """Runs one stage: the only loop over attack steps in the package.
 
@@ -229,11 +171,14 @@ def run(
         active: rows worth attacking ``[b]``. If given, a row is left as it is from the moment it is
             fooled and the loop ends when all active rows are. Rows do not influence each other
             either way: this changes the cost, never the outcome. If None, every row runs in full.
+        attempt: what `Stage.target` is told.
 
     Returns:
         The last state, and the evaluations each row took ``[b]``.
     """
-    search, probe = stage.search, make_probe(stage, classifier)
+    search = stage.search
+    # A stage that picks its own target succeeds with any wrong class, whatever its loss is.
+    probe = make_probe(stage.loss, classifier, any_wrong_class=stage.target is not None)
     started = jnp.ones(x.shape[0], bool) if active is None else active
     running = lambda state: started if active is None else started & ~state.fooled
 
@@ -244,17 +189,20 @@ def run(
         going = running(old)
         return jax.tree.map(lambda new, old: where(going, new, old), new, old)
 
+    # Repeated stages are run inside a loop, so this matters before and after the steps as well.
+    tidy = canonicalize if jax.default_backend() == "cpu" else lambda function: function
     goal = Goal(y, y)
     if stage.target is not None:
-        goal = Goal(y, stage.target(keys, probe.logits(fold(keys, _CHOOSE), x), y))
-    state = search.init(fold(keys, 0), probe, x, goal, eps)
+        chooser = fold(keys, _CHOOSE)
+        goal = Goal(y, stage.target(chooser, tidy(probe.logits)(chooser, x), y, attempt))
+    init = tidy(lambda *arguments: search.init(arguments[0], probe, *arguments[1:]))
+    state = init(fold(keys, 0), x, goal, eps)
 
     def step(index, state, steps, keys, x, goal, eps):
         new = search.step(fold(keys, index + 1), probe, state, x, goal, eps)
         return index + 1, settle(state, new), steps + running(state)
 
-    if jax.default_backend() == "cpu":
-        step = canonicalize(step)
+    step = tidy(step)
     carry = (jnp.zeros((), jnp.int32), state, jnp.zeros(x.shape[0], jnp.int32))
     if stage.steps:
         carry = jax.lax.while_loop(
@@ -264,7 +212,8 @@ def run(
         )
     _, state, steps = carry
     ending = running(state)
-    last = search.finish(fold(keys, stage.steps + 1), probe, state, x, goal, eps)
+    finish = tidy(lambda keys, *arguments: search.finish(keys, probe, *arguments))
+    last = finish(fold(keys, stage.steps + 1), state, x, goal, eps)
     spent = (
         stage.start_cost * started.astype(jnp.int32)
         + search.step_cost * steps

@@ -55,6 +55,8 @@ class Robustness:
         smallest_radius: per example ``[n]``: 0 where misclassified clean, the smallest radius of
             the grid at which it breaks, inf where it never does.
         distance: per example ``[n]``: norm of the smallest fooling perturbation found (0, inf).
+        broken_by: per example ``[n]``: name of the attack that broke it at its smallest radius;
+            empty where none did, or where it is misclassified clean.
         raw_accuracy: ``[e]``: from the attack at that radius alone. Where it rises with eps the
             attack is weak.
         clean_accuracy: without any attack.
@@ -75,6 +77,7 @@ class Robustness:
     interval: np.ndarray
     smallest_radius: np.ndarray
     distance: np.ndarray
+    broken_by: np.ndarray
     raw_accuracy: np.ndarray
     clean_accuracy: float
     evaluations: Evaluations

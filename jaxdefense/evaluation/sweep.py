@@ -24,6 +24,7 @@ from jaxdefense.evaluation.robustness import (
 from jaxdefense.geometry import inside64, norm64
 from jaxdefense.losses import Targeted
 from jaxdefense.precision import float32_products
+from jaxdefense.surrogates import evaluations
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Radii
 
 # Keeps the randomness of a random defence's scoring apart from all an attack has seen.
@@ -106,20 +107,28 @@ def sweep(
     white_box = surrogate is None or surrogate is deployed
     if not white_box:  # its first images tell whether it returns what an attack can use
         clean_correct(surrogate, images[:rows], labels[:rows], key, rows, "surrogate")
-    program = _Program(
-        attack,
-        deployed if white_box else surrogate,
-        deployed,
-        # Success on the attacked function ends the work on a row only if it is what is scored.
-        early_exit=white_box and not is_random(deployed),
-    )
-    broken = np.zeros((len(images), len(grid)), bool)
+    attacked = deployed if white_box else surrogate
+    # A batch of a surrogate that averages draws holds them all at once.
+    rows = max(1, rows // evaluations(attacked))
+    # Success on the attacked function ends the work on a row only if it is what is scored.
+    early_exit = white_box and not is_random(deployed) and not attack.minimal
+    program = _Program(attack, attacked, deployed, early_exit=early_exit)
+    # A minimum-norm attack runs once, without a radius; its norms are the whole curve.
+    columns = np.array([np.inf], np.float32) if attack.minimal else grid
+    pairs = np.stack(
+        np.nonzero((columns > 0)[:, None] & correct), -1
+    )  # by radius: (column, example)
+    if attack.minimal and not (grid > 0).any():
+        pairs = pairs[:0]
+    broken = np.zeros((len(images), len(columns)), bool)
     norms = np.zeros(broken.shape)
+    by = np.full(broken.shape, -1)
     gradients = violations = 0
     forwards = len(images)  # the clean pass
-    attempts = int((grid > 0).sum() * correct.sum())
+    attempts = len(pairs)
+    groups = [(group,) for group in attack.groups] if early_exit else [tuple(attack.groups)]
     bar = tqdm(
-        total=attempts,
+        total=attempts * len(groups),
         desc=attack.name,
         unit="row",
         disable=None if progress is None else not progress,
@@ -127,25 +136,37 @@ def sweep(
         dynamic_ncols=True,
     )
     with bar, float32_products():
-        for chunk in _chunks(images, labels, correct, grid, key, rows):
-            found = program(chunk)
-            keep = chunk.real
-            x_adv = found.x_adv[keep]
-            example, column = chunk.example[keep], chunk.column[keep]
-            clean, eps = images[example], grid[column]
-            if attack.ball is None:
-                valid = ((x_adv >= 0) & (x_adv <= 1)).reshape(len(x_adv), -1).all(-1)
-                norms[example, column] = eps
-            else:
-                valid = inside64(attack.ball, clean, x_adv, eps)
-                # What fools a random function once need not do so at another radius.
-                size = eps if is_random(deployed) else norm64(attack.ball, clean, x_adv)
-                norms[example, column] = size
-            violations += int((~valid).sum())
-            broken[example, column] = found.fooled[keep] & valid
-            gradients += int(found.gradients[keep].sum())
-            forwards += int(found.forwards[keep].sum())
-            bar.update(len(example))
+        for index, group in enumerate(groups):  # each on what the earlier ones left standing
+            # Of what is given, not of what is left: other parameters must fit the same program.
+            size = min(rows, len(images) * len(columns))
+            for chunk in _chunks(images, labels, pairs, columns, key, size):
+                found = program(chunk, group)
+                keep = chunk.real
+                x_adv = found.x_adv[keep]
+                column, example = pairs[chunk.rows].T
+                clean, eps = images[example], columns[column]
+                if attack.ball is None:
+                    valid = ((x_adv >= 0) & (x_adv <= 1)).reshape(len(x_adv), -1).all(-1)
+                    length = eps
+                else:
+                    valid = inside64(attack.ball, clean, x_adv, eps)
+                    length = norm64(attack.ball, clean, x_adv)
+                    if is_random(deployed) and not attack.minimal:
+                        # What fools a random function once need not do so at another radius.
+                        length = eps
+                violations += int((~valid).sum())
+                success = found.fooled[keep] & valid
+                norms[example, column] = length
+                broken[example, column] = success
+                by[example, column] = np.where(success, group[0][0], -1)
+                gradients += int(found.gradients[keep].sum())
+                forwards += int(found.forwards[keep].sum())
+                bar.update(len(example) + int(success.sum()) * (len(groups) - index - 1))
+            pairs = pairs[~broken[pairs[:, 1], pairs[:, 0]]]
+    if attack.minimal:
+        within = [_within(attack.ball, norms, r, images[0].size) for r in grid]
+        broken = broken & np.concatenate(within, axis=1)
+        norms, by = (np.repeat(a, len(grid), axis=1) for a in (norms, by))
 
     robust, raw, smallest, distance = summarize(
         broken, norms, correct, grid, nested=attack.ball is not None
@@ -160,7 +181,8 @@ def sweep(
         distance=distance,
         raw_accuracy=raw,
         clean_accuracy=float(correct.mean()),
-        evaluations=Evaluations(gradients, forwards),
+        evaluations=Evaluations(gradients * evaluations(attacked), forwards),
+        broken_by=_names(attack, broken, by, grid),
         n=len(images),
         attack=attack.name,
         norm=norm,
@@ -189,33 +211,39 @@ class _Chunk(NamedTuple):
     y: Labels
     eps: Radii
     active: Flags
-    example: np.ndarray
-    column: np.ndarray
     real: np.ndarray
+    rows: slice
 
 
-def _chunks(images, labels, correct, grid, key, rows) -> Iterator[_Chunk]:
-    # What is misclassified clean, or may not move, needs no attack. By radius: rows at one radius
-    # fall at about the same step, and the loop ends with them.
-    column, example = np.nonzero((grid > 0)[:, None] & correct)
-    total = len(example)
-    # Of what is given, not of what is correct: other parameters must fit the same program.
-    rows = min(rows, len(images) * len(grid))
-    for start in range(0, total, rows):
-        index = np.arange(start, start + rows)
+def _chunks(images, labels, pairs, columns, key, size) -> Iterator[_Chunk]:
+    # By radius: rows at one radius fall at about the same step, and the loop ends with them.
+    total = len(pairs)
+    for start in range(0, total, size):
+        index = np.arange(start, start + size)
         real = index < total
-        index = np.minimum(index, total - 1)
-        chosen, radius = example[index], column[index]
+        radius, chosen = pairs[np.minimum(index, total - 1)].T
         yield _Chunk(
             keys=keys_at(key, jnp.asarray(chosen)),
             x=jnp.asarray(images[chosen]),
             y=jnp.asarray(labels[chosen]),
-            eps=jnp.asarray(grid[radius]),
+            eps=jnp.asarray(columns[radius]),
             active=jnp.asarray(real),
-            example=chosen,
-            column=radius,
             real=real,
+            rows=slice(start, min(start + size, total)),
         )
+
+
+def _names(attack: Attack, broken: np.ndarray, by: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    """Which attack broke each example at its smallest radius; empty where none did."""
+    order = np.argsort(grid, kind="stable")
+    first = order[broken[:, order].argmax(1)]
+    stage = np.where(broken.any(1), by[np.arange(len(by)), first], -1)
+    return np.array([attack.labels[i] if i >= 0 else "" for i in stage], dtype=np.str_)
+
+
+def _within(ball, norms: np.ndarray, radius: float, pixels: int) -> np.ndarray:
+    """Whether perturbations of these norms lie in the ball, up to rounding; as `inside64`."""
+    return norms <= radius * (1 + 4 * np.finfo(np.float32).eps) + ball.slack(pixels) * (radius > 0)
 
 
 # ------------------------------------------------------------------------------------ programs
@@ -235,18 +263,19 @@ class _Program:
         self.attack, self.early_exit = attack, early_exit
         self.surrogate, self.deployed = split(surrogate), split(deployed)
 
-    def __call__(self, chunk: _Chunk) -> _Found:
+    def __call__(self, chunk: _Chunk, groups: tuple[tuple[int, int], ...]) -> _Found:
         (attacked, attacked_static), (scored, scored_static) = self.surrogate, self.deployed
         found = _attack_and_score(
-            self.attack, attacked_static, scored_static, self.early_exit,
+            self.attack, groups, attacked_static, scored_static, self.early_exit,
             attacked, scored, *chunk[:5],
         )  # fmt: skip
         return _Found(*map(np.asarray, found))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _attack_and_score(
     attack: Attack,
+    groups: tuple[tuple[int, int], ...],
     attacked_static: Static,
     scored_static: Static,
     early_exit: bool,
@@ -259,7 +288,8 @@ def _attack_and_score(
     active: Flags,
 ):
     surrogate, deployed = join(attacked, attacked_static), join(scored, scored_static)
-    state, spent = launch(attack, keys, surrogate, x, y, eps, active if early_exit else None)
+    standing = active if early_exit else None
+    state, spent = launch(attack, keys, surrogate, x, y, eps, standing, groups)
     logits = apply(deployed, fold(keys, _SCORE), state.best)
     fooled = (logits.argmax(-1) != y) | jnp.isnan(logits).any(-1)
     return state.best, fooled & active, spent.gradients, spent.forwards + 1

@@ -109,7 +109,7 @@ def test_at_radius_succeeds_exactly_beyond_the_minimum_norm():
 
 
 def test_a_stage_may_choose_its_target_and_any_wrong_class_counts():
-    least_likely = lambda keys, logits, y: logits.argmin(-1)
+    least_likely = lambda keys, logits, y, attempt: logits.argmin(-1)
     stage = PGD.stages[0]._replace(
         loss=losses.targeted(losses.cross_entropy), target=least_likely, steps=10
     )

@@ -1,0 +1,101 @@
+"""What a search may ask of the function under attack: a `Probe`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdefense import losses
+from jaxdefense.classifiers import apply
+from jaxdefense.surrogates import draw
+from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Logits, Loss, PerExample
+
+# Two compiled programs may differ by this share of the largest logit.
+_TIE = 1e-5
+
+
+class Goal(NamedTuple):
+    """The label slots: `truth` decides success, `slot` is what the loss sees."""
+
+    truth: Labels
+    slot: Labels
+
+
+class Reading(NamedTuple):
+    """What one evaluation tells of each example: loss, margin in the attacker's favour, success."""
+
+    loss: PerExample
+    ahead: PerExample
+    fooled: Flags
+
+
+class Probe(NamedTuple):
+    """What a search may ask of the function under attack.
+
+    Attributes:
+        read: (keys, x, goal) -> Reading; one forward pass.
+        differentiate: (keys, x, goal) -> (Reading, gradient of each example's loss); one gradient.
+        logits: (keys, x) -> logits; one forward pass.
+        differences: (keys, x, goal, count) -> (Reading, rises ``[b, m]``, their gradients
+            ``[b, m, h, w, c]``): logit of each of the m = min(count, classes - 1) strongest other
+            classes minus the true label's, strongest first; m gradients.
+    """
+
+    read: Callable[[Keys, Images, Goal], Reading]
+    differentiate: Callable[[Keys, Images, Goal], tuple[Reading, Images]]
+    logits: Callable[[Keys, Images], Logits]
+    differences: Callable[[Keys, Images, Goal, int], tuple[Reading, jax.Array, jax.Array]]
+
+
+def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = False) -> Probe:
+    """How a search sees the classifier through a loss.
+
+    Args:
+        loss: ascended; sees `Goal.slot`.
+        classifier: what is differentiated; for `surrogates.eot` the loss is averaged over draws,
+            or taken of the averaged logits, as that says.
+        any_wrong_class: success is any class but `Goal.truth`, even for a targeted loss.
+    """
+    aim = losses.cross_entropy if any_wrong_class else loss
+
+    def interpret(draws: jax.Array, goal: Goal) -> Reading:
+        logits = draws.mean(0)
+        # NaN is not a correct answer, and the sweep scores it so.
+        unanswered = jnp.isnan(logits).any(-1)
+        ahead = jnp.where(unanswered, jnp.inf, losses.score(aim, logits, goal.truth))
+        # Nearly a tie may be decided otherwise when it is scored by another program: go on.
+        clear = ahead > _TIE * jnp.abs(logits).max(-1)
+        fooled = unanswered | (losses.fooled(aim, logits, goal.truth) & clear)
+        worth = jnp.stack([loss(each, goal.slot) for each in draws]).mean(0)
+        return Reading(worth, ahead, fooled)
+
+    def read(keys, x, goal):
+        return interpret(draw(classifier, keys, x), goal)
+
+    def differentiate(keys, x, goal):
+        def total(x):
+            reading = read(keys, x, goal)
+            return reading.loss.sum(), reading
+
+        (_, reading), gradient = jax.value_and_grad(total, has_aux=True)(x)
+        # A NaN would spread from one pixel to the whole image through the norm.
+        return reading, jnp.nan_to_num(gradient, nan=0.0)
+
+    def differences(keys, x, goal, count):
+        draws, pull = jax.vjp(lambda x: draw(classifier, keys, x), x)
+        logits = jax.lax.stop_gradient(draws.mean(0))
+        number = logits.shape[-1]
+        own = jax.nn.one_hot(losses.hard_labels(goal.truth), number, dtype=logits.dtype)
+        others = jnp.where(own > 0, -jnp.inf, jnp.nan_to_num(logits))
+        strongest, classes = jax.lax.top_k(others, min(count, number - 1))
+        seeds = jax.nn.one_hot(classes, number, dtype=logits.dtype) - own[:, None]
+
+        def gradient(seed):
+            return pull(jnp.broadcast_to(seed / len(draws), draws.shape))[0]
+
+        gradients = jax.vmap(gradient, in_axes=1, out_axes=1)(seeds)
+        rises = strongest - (own * jnp.nan_to_num(logits)).sum(-1, keepdims=True)
+        return interpret(draws, goal), rises, jnp.nan_to_num(gradients, nan=0.0)
+
+    return Probe(read, differentiate, lambda keys, x: apply(classifier, keys, x), differences)
