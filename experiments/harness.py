@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from flax import linen as nn
 
-from jaxdefense import Frozen, models
+from jaxdefense import Frozen, Purified, models
 from jaxdefense.attacks import Attack
 from jaxdefense.checkpoints import Checkpoints
 from jaxdefense.data import Dataset, as_images, augment
@@ -28,6 +28,7 @@ from jaxdefense.training import (
     validation,
     with_augmentation,
 )
+from jaxdefense.training.objectives import adversarial
 from jaxdefense.typing import Classifier, Purifier
 
 
@@ -75,7 +76,13 @@ class Study:
 
 
 def train_classifier(
-    study: Study, part: str, model: nn.Module, training: Training, purifier: Frozen | None = None
+    study: Study,
+    part: str,
+    model: nn.Module,
+    training: Training,
+    purifier: Frozen | None = None,
+    against: tuple[Attack, float] | None = None,
+    initial: Frozen | None = None,
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """A classifier, behind a frozen purifier where there is one; from its checkpoint if trained.
 
@@ -85,19 +92,27 @@ def train_classifier(
         model: a linen classifier.
         training: settings.
         purifier: applied to every image before the classifier sees it.
+        against: an attack and its eps, for adversarial training; then the last epoch counts.
+        initial: a trained classifier to start from. Small networks that meet strong attacks
+            untrained learn to answer the same class always.
 
     Returns:
         The classifier and its training history.
     """
     shift = functools.partial(_shift, training.shift)
     objective = supervised(model, preprocess=purifier)
+    if against is not None:
+        deploy = functools.partial(_deploy, purifier, model)
+        objective = adversarial(objective, *against, deploy)
     if training.shift:
         objective = with_augmentation(objective, shift)
     apply = functools.partial(_behind, purifier, model)
     # All classifiers share one stream: the same initial values and order of images, so that they
     # differ by what stands in front of them only.
     measure = Classification(apply)
-    return _train(study, part, "cla", model, training, objective, measure, purifier)
+    return _train(
+        study, part, "cla", model, training, objective, measure, purifier, against, initial
+    )
 
 
 def train_autoencoder(
@@ -116,11 +131,21 @@ def _behind(purifier: Purifier | None, model: nn.Module, variables: Any, x: jax.
     return model.apply(variables, x if purifier is None else purifier(x))
 
 
-def _train(study, part, stream, model, training, objective, measure, purifier):
+def _deploy(purifier: Purifier | None, model: nn.Module, variables: Any) -> Classifier:
+    net = Frozen(model, variables)
+    return net if purifier is None else Purified(purifier, net)
+
+
+def _train(
+    study, part, stream, model, training, objective, measure, purifier, against=None, initial=None
+):
     data = study.data
     # From a name and not from a count, so that adding a part changes no other.
     key = jax.random.fold_in(study.key, int.from_bytes(stream.encode(), "little"))
-    variables = models.initialize(model, key, data.image_shape)
+    if initial is None:
+        variables = models.initialize(model, key, data.image_shape)
+    else:
+        variables = initial.variables
     steps = training.epochs * max(1, len(data.x_train) // training.batch_size)
     config = {
         "part": part,
@@ -131,6 +156,12 @@ def _train(study, part, stream, model, training, objective, measure, purifier):
         "purifier_weights": purifier and _digest(purifier.variables),
         **dataclasses.asdict(training),
     }
+    if against is not None:
+        config |= {"attack": against[0].settings, "eps": against[1]}
+    if initial is not None:
+        config |= {"initial": _digest(initial.variables)}
+    # The lowest loss on clean images would pick the least robust epoch.
+    validate = None if against else validation(measure, study.x_val, study.y_val)
     with Checkpoints(study.folder / "checkpoints" / part, config) as checkpoint:
         result = fit(
             objective,
@@ -141,8 +172,8 @@ def _train(study, part, stream, model, training, objective, measure, purifier):
             key=key,
             epochs=training.epochs,
             batch_size=training.batch_size,
-            validate=validation(measure, study.x_val, study.y_val),
-            patience=training.patience,
+            validate=validate,
+            patience=training.patience if validate else None,
             checkpoint=checkpoint,
             name=part,
         )

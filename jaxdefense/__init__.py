@@ -7,11 +7,18 @@ from jaxdefense.classifiers import Normalized as Normalized
 from jaxdefense.classifiers import Purified as Purified
 from jaxdefense.classifiers import Randomized as Randomized
 from jaxdefense.evaluation import Robustness as Robustness
+from jaxdefense.evaluation import autoattack as autoattack
+from jaxdefense.evaluation import craft as craft
 from jaxdefense.evaluation import sweep as sweep
 from jaxdefense.geometry import Ball as Ball
 from jaxdefense.geometry import l1 as l1
 from jaxdefense.geometry import l2 as l2
 from jaxdefense.geometry import linf as linf
+from jaxdefense.pixels import l0 as l0
+from jaxdefense.surrogates import bpda as bpda
+from jaxdefense.surrogates import diverse as diverse
+from jaxdefense.surrogates import ensemble as ensemble
+from jaxdefense.surrogates import eot as eot
 from jaxdefense.typing import example_keys as example_keys
 
 __version__ = "0.1.0"

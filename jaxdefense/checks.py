@@ -61,6 +61,21 @@ def check_range(low: float, high: float) -> None:
         raise InputError(f"x has pixels from {low:g} to {high:g}, outside [0, 1]: {advice}")
 
 
+def check_grid(x: np.ndarray) -> None:
+    """Images must be of 8 bits: every pixel k / 255, up to rounding.
+
+    Raises:
+        InputError: naming the first offending index.
+    """
+    off = np.abs(x - np.round(255 * x) / 255).reshape(len(x), -1).max(-1) > 2.0**-23
+    if off.any():
+        raise InputError(
+            f"{int(off.sum())} of {len(x)} images have pixels between the 8-bit values k / 255 "
+            f"(first: index {int(np.argmax(off))}), from which an 8-bit attack cannot start: round "
+            "them with jnp.round(x * 255) / 255 and evaluate on those"
+        )
+
+
 def check_labels(y: np.ndarray, count: int) -> None:
     """Labels must be integers ``[n]``, one per image; their range is checked against logits.
 
@@ -94,7 +109,8 @@ def check_radii(radii: np.ndarray, ball: Ball | None, pixels: int) -> None:
     if (radii < 0).any():
         raise InputError(f"radii holds the negative eps {radii.min():g}: an eps is at least 0")
     name = "sigma" if ball is None else ball.name
-    widest = {"sigma": 1.0, "linf": 1.0, "l2": pixels**0.5, "l1": float(pixels)}[name]
+    most = float(pixels)
+    widest = {"sigma": 1.0, "linf": 1.0, "l2": pixels**0.5, "l1": most, "l0": most}[name]
     largest = radii.max()
     if largest > 1.5 * widest and not (np.isinf(largest) and ball is not None):
         raise InputError(

@@ -91,14 +91,8 @@ class _one_line_errors:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sweep:
-    """Robust accuracy of your own classifier over a grid of radii.
-
-    MODEL is ``module:name``: a callable ``x -> logits`` for images [b, h, w, c] in [0, 1], or a
-    function without arguments that returns one. Example:
-
-        jaxdefense sweep my_model:net --data mnist --attack pgd --radii 0 0.1 0.2 0.3
-    """
+class _Subject:
+    """What is evaluated, and on what; shared by the commands that evaluate."""
 
     model: Annotated[str, tyro.conf.Positional]
     data: str = "typeface"
@@ -111,31 +105,82 @@ class Sweep:
     """resize images to this many pixels"""
     channels: int | None = None
     """1 for grey, 3 for colour"""
-    attack: str = "pgd"
-    """see: jaxdefense list"""
     norm: str = "linf"
-    radii: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
-    """in pixel units of [0, 1]"""
     n: int = 256
     """how many test images"""
     seed: int = 0
 
-    def run(self) -> None:
-        """Prints the curve."""
-        from jaxdefense import attacks, data
-        from jaxdefense.evaluation import sweep
+    def load(self) -> tuple[Any, ...]:
+        """Classifier, images, labels, key, and a line that says where the images come from."""
+        from jaxdefense import data
 
-        attack = attacks.make(self.attack, self.norm)
         classifier = _resolve(self.model)
         chosen = data.load(
             self.data, data_dir=self.data_dir, download=self.download,
             size=self.size, channels=self.channels,
         )  # fmt: skip
         chosen = chosen.subset(n_test=min(self.n, len(chosen.x_test)), seed=self.seed)
-        key = jax.random.key(self.seed)
-        x = data.as_images(chosen.x_test)
-        result = sweep(attack, classifier, x, chosen.y_test, self.radii, key, progress=True)
-        print(f"{chosen.provenance}\nseed {self.seed}; {result}")
+        x, key = data.as_images(chosen.x_test), jax.random.key(self.seed)
+        return classifier, x, chosen.y_test, key, f"{chosen.provenance}\nseed {self.seed}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep(_Subject):
+    """Robust accuracy of your own classifier over a grid of radii.
+
+    MODEL is ``module:name``: a callable ``x -> logits`` for images [b, h, w, c] in [0, 1], or a
+    function without arguments that returns one. Example:
+
+        jaxdefense sweep my_model:net --data mnist --attack pgd --radii 0 0.1 0.2 0.3
+    """
+
+    attack: str = "pgd"
+    """see: jaxdefense list"""
+    radii: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
+    """in pixel units of [0, 1]"""
+
+    def run(self) -> None:
+        """Prints the curve."""
+        from jaxdefense import attacks
+        from jaxdefense.evaluation import sweep
+
+        attack = attacks.make(self.attack, self.norm)
+        classifier, x, y, key, source = self.load()
+        result = sweep(attack, classifier, x, y, self.radii, key, progress=True)
+        print(f"{source}; {result}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Autoattack(_Subject):
+    """AutoAttack on your own classifier, with its reliability checks.
+
+    MODEL as in ``jaxdefense sweep``. Example:
+
+        jaxdefense autoattack my_model:net --data mnist --eps 0.3
+
+    Exit status 1 where a check fails, because robust accuracy may then be too high.
+    """
+
+    eps: tuple[float, ...] = (0.1,)
+    """in pixel units of [0, 1]"""
+    version: str = "standard"
+    """quick, standard, plus, or rand for random defences"""
+
+    def run(self) -> None:
+        """Prints curve, accuracy after each attack, and the checks."""
+        from jaxdefense.evaluation import autoattack
+        from jaxdefense.geometry import BALLS
+
+        if self.norm not in BALLS:
+            raise UnknownNameError("norm of AutoAttack", self.norm, BALLS)
+        classifier, x, y, key, source = self.load()
+        result = autoattack(
+            classifier, x, y, self.eps, key, ball=BALLS[self.norm], version=self.version,
+            progress=True,
+        )  # fmt: skip
+        print(f"{source}; {result}")
+        if not result.reliable:
+            raise SystemExit(1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,6 +256,7 @@ def _resolve(name: str) -> Callable[..., Any]:
 
 Command = (
     Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[Autoattack, tyro.conf.subcommand("autoattack")]
     | Annotated[List, tyro.conf.subcommand("list")]
     | Annotated[Prepare, tyro.conf.subcommand("prepare")]
 )

@@ -17,6 +17,8 @@ from jaxdefense.typing import Images, Keys, PerExample, Radii
 
 # Bisections until the bracket is below float32 resolution.
 _HALVINGS = 32
+# Pixels this near to 0 or 1 are at it.
+_EDGE = 1e-6
 
 
 class Ball(NamedTuple):
@@ -56,13 +58,18 @@ def _flat(x: Images) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
 
+def _blocked(gradient: Images, x: Images) -> jax.Array:
+    # Beside the box counts as at it, because rounding differs between batch sizes.
+    return ((x < _EDGE) & (gradient < 0)) | ((x > 1.0 - _EDGE) & (gradient > 0))
+
+
 def _movable(gradient: Images, x: Images) -> Images:
     """The gradient without the coordinates that would leave [0, 1] at once.
 
     Scaled to a largest entry of 1, because squaring a tiny gradient underflows to nothing and an
     attack without a direction makes any network look robust.
     """
-    blocked = ((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0))
+    blocked = _blocked(gradient, x)
     gradient = jnp.where(blocked, 0.0, gradient)
     largest = expand(jnp.abs(_flat(gradient)).max(-1))
     return gradient / jnp.where(largest > 0, largest, 1.0)
@@ -78,7 +85,7 @@ class _Uphill(NamedTuple):
 
 
 def _uphill(gradient: Images, x: Images, amount: PerExample) -> _Uphill:
-    blocked = ((x <= 0) & (gradient < 0)) | ((x >= 1) & (gradient > 0))
+    blocked = _blocked(gradient, x)
     largest = jnp.abs(_flat(jnp.where(blocked, 0.0, gradient))).max(-1)
     amount = jnp.where(largest > 0, amount / jnp.where(largest > 0, largest, 1.0), 0.0)
     gradient = _movable(gradient, x)
@@ -290,6 +297,8 @@ BALLS: dict[str, Ball] = {ball.name: ball for ball in (linf, l2, l1)}
 def norm64(ball: Ball, x: np.ndarray, x_adv: np.ndarray) -> np.ndarray:
     """Norms ``[b]`` of ``x_adv - x`` in float64 on the host: what a result is judged by."""
     delta = np.asarray(x_adv, np.float64) - np.asarray(x, np.float64)
+    if ball.name == "l0":  # pixels, not channels
+        return (delta != 0).any(-1).reshape(len(delta), -1).sum(-1).astype(np.float64)
     order = {"linf": np.inf, "l2": 2, "l1": 1}[ball.name]
     return np.linalg.norm(delta.reshape(len(delta), -1), ord=order, axis=-1)
 

@@ -97,18 +97,17 @@ def margin_towards(logits: Logits, pair: Labels) -> PerExample:
 def dlr_towards(logits: Logits, pair: Labels) -> PerExample:
     """Targeted difference of logits ratio (Croce and Hein 2020, arXiv 2003.01690, eq. 7).
 
-    ``-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12)`` with sorted logits. With 3 classes,
-    where it is undefined, the divisor is ``z_(1) - z_(3)``, as in `dlr`; with 2 it is 1. A sweep
-    says so among its warnings.
+    ``-(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2 + 1e-12)`` with sorted logits. Below 4 classes it
+    is undefined, and dividing by ``z_(1) - z_(3)`` would leave no gradient towards the least likely
+    of 3, so there it is `margin_towards`. A sweep says so among its warnings.
 
     Args:
         logits: ``[b, k]``.
         pair: label slot ``[b, 2]`` of (true label, target).
     """
-    count = min(logits.shape[-1], 4)
-    if count < 3:
+    if logits.shape[-1] < 4:
         return margin_towards(logits, pair)
-    top = jax.lax.top_k(logits, count)[0]
+    top = jax.lax.top_k(logits, 4)[0]
     return margin_towards(logits, pair) / (top[:, 0] - top[:, 2:].mean(-1) + 1e-12)
 
 

@@ -1,9 +1,14 @@
 """Small classifiers, strict numerics, and a cache so that each program is compiled once."""
 
+import json
+from pathlib import Path
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+ASSETS = Path(__file__).parent / "assets"
 
 # Compiling dominates the tests' time; what they assert does not depend on how well it is done.
 jax.config.update("jax_disable_most_optimizations", True)
@@ -62,4 +67,24 @@ def _conv_net(p, x):
     return 4 * x.mean((1, 2)) @ p["c"]
 
 
-EPS = {"linf": 0.05, "l2": 0.5, "l1": 3.0}
+def reference(name):
+    """A network with values from AutoAttack's own code: classifier, images, labels, values."""
+    z = np.load(ASSETS / "reference.npz")
+    w = {k.split(".", 1)[1]: jnp.asarray(z[k]) for k in z.files if k.startswith(f"{name}.")}
+    values = json.loads((ASSETS / "reference.json").read_text())[name]
+    return jax.tree_util.Partial(_reference_net, w), z["x"], z["y"].astype(np.int32), values
+
+
+def _reference_net(w, x):
+    for layer, stride in (("0", 1), ("2", 2)):
+        x = jax.lax.conv_general_dilated(
+            x, w[f"{layer}.weight"].transpose(2, 3, 1, 0), (stride, stride), [(1, 1)] * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+        )  # fmt: skip
+        x = jax.nn.relu(x + w[f"{layer}.bias"][None, None, None])
+    x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
+    x = jax.nn.relu(x @ w["5.weight"].T + w["5.bias"][None])
+    return x @ w["7.weight"].T + w["7.bias"][None]
+
+
+EPS = {"linf": 0.05, "l2": 0.5, "l1": 3.0, "l0": 3.0}

@@ -146,3 +146,16 @@ def test_undeclared_randomness():
 def test_unknown_method():
     with pytest.raises(UnknownNameError, match="did you mean 'grid'"):
         sweep(method="gird")
+
+
+def test_images_between_8_bit_values_are_refused_by_8_bit_attacks_only():
+    x = np.arange(2 * 4 * 4, dtype=np.float32).reshape(2, 4, 4, 1) / 255
+    classifier = lambda x: jnp.stack([x.sum((1, 2, 3)), -x.sum((1, 2, 3))], -1)
+    y, key = np.zeros(2, int), jax.random.key(0)
+    attack = jd.attacks.eight_bit(jd.attacks.fgsm())
+    jd.sweep(attack, classifier, x, y, [0.1], key)
+    x[1, 2, 2, 0] += 0.3 / 255
+    jd.sweep(jd.attacks.fgsm(), classifier, x, y, [0.1], key)
+    for refused in (attack, jd.attacks.strongest(jd.attacks.fgsm(), attack)):
+        with pytest.raises(InputError, match=r"1 of 2 images.*index 1.*round"):
+            jd.sweep(refused, classifier, x, y, [0.1], key)

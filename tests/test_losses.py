@@ -53,7 +53,7 @@ def test_targeted_dlr_by_hand_and_below_four_classes():
     z, pair = jnp.array([[4.0, 1.0, 3.0, 0.0, 2.0]]), jnp.array([[1, 2]])
     # -(z_y - z_t) / (z_(1) - (z_(3) + z_(4)) / 2) = -(1 - 3) / (4 - 1.5)
     np.testing.assert_allclose(losses.dlr_towards(z, pair), [0.8], rtol=1e-6)
-    np.testing.assert_allclose(losses.dlr_towards(z[:, :3], pair), [2 / 3], rtol=1e-6)
+    np.testing.assert_allclose(losses.dlr_towards(z[:, :3], pair), [2.0], rtol=1e-6)
     np.testing.assert_allclose(losses.dlr_towards(z[:, :2], 1 - pair // 2), [3.0], rtol=1e-6)
     np.testing.assert_allclose(losses.margin_towards(z, pair), [2.0], rtol=1e-6)
 

@@ -59,8 +59,10 @@ def main(config: Config) -> None:
             "this benchmark compares with foolbox on PyTorch, and one of them is missing "
             f"({error}): install the extra 'benchmarks'"
         ) from None
-    if config.model not in TWINS:
-        raise UnknownNameError("model with a PyTorch twin", config.model, TWINS)
+    from experiments.benchmarks import twins
+
+    if config.model not in twins.NAMES:
+        raise UnknownNameError("model with a PyTorch twin", config.model, twins.NAMES)
     # The first call is reported as one that compiles, so nothing may come from disk.
     jax.config.update("jax_enable_compilation_cache", False)
     folder, seed = ensure_folder(config.output), config.seed
@@ -69,16 +71,9 @@ def main(config: Config) -> None:
     model = models.build(config.model, mnist.num_classes)
     net, _ = harness.train_classifier(study, config.model, model, TRAINING)
     x, y = study.examples
-    twin = TWINS[config.model](net.variables["params"])
-    images = torch.from_numpy(np.ascontiguousarray(x.transpose(0, 3, 1, 2)))
-    logits = np.asarray(net(x))
-    gap, wrong = np.abs(logits - twin(images).detach().numpy()).max(), logits.argmax(-1) != y
-    if not gap <= 1e-4:
-        raise JaxdefenseError(
-            f"the PyTorch twin is another network: logits differ by {gap:.1e}, allowed 1e-4 "
-            "(on a GPU, set JAX_DEFAULT_MATMUL_PRECISION=highest)"
-        )
-    print(f"logits agree to {gap:.1e} on {len(y)} test images", flush=True)
+    twin, images = twins.twin(net), twins.nchw(x)
+    gap, wrong = twins.check(twin, net, x), np.asarray(net(x)).argmax(-1) != y
+    print(f"logits agree to {gap:.1e} of the largest on {len(y)} test images", flush=True)
 
     theirs, threads = _foolbox(twin, images, torch.from_numpy(y.astype(np.int64)), seed)
     ours = {"FGSM": attacks.fgsm(linf), "PGD": attacks.pgd(linf, STEPS, STEP_SIZE)}
@@ -121,30 +116,6 @@ def main(config: Config) -> None:
     if worst > MARGIN + 1e-9:
         raise JaxdefenseError(f"ours is the weaker attack: {verdict}, allowed {100 * MARGIN:+g}")
     print(f"ours leaves {verdict}, allowed {100 * MARGIN:+g}")
-
-
-def _lenet5(params: Any) -> Any:
-    """`models.LeNet5` for MNIST in PyTorch with the same weights; images are NCHW."""
-    import torch
-    from torch import nn
-
-    kernels = {name: np.asarray(params[name]["kernel"]) for name in sorted(params)}
-    # Rows run over (h, w, c) in Flax and over (c, h, w) in PyTorch.
-    kernels["Dense_0"] = kernels["Dense_0"].reshape(25, 16, 120).swapaxes(0, 1).reshape(400, 120)
-    twin = nn.Sequential(
-        nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
-        nn.Conv2d(6, 16, 5), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(),
-        nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10),
-    )  # fmt: skip
-    layers = [layer for layer in twin if hasattr(layer, "weight")]
-    for layer, (name, kernel) in zip(layers, kernels.items(), strict=True):
-        kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T  # HWIO to OIHW
-        weights = {"weight": kernel, "bias": params[name]["bias"]}
-        layer.load_state_dict({n: torch.from_numpy(np.array(w)) for n, w in weights.items()})
-    return twin.eval()
-
-
-TWINS: dict[str, Callable[[Any], Any]] = {"lenet5": _lenet5}
 
 
 def _foolbox(twin: Any, images: Any, labels: Any, seed: int) -> tuple[dict[str, Callable], int]:

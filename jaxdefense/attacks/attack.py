@@ -38,6 +38,7 @@ class Attack:
         minimal: whether it returns the closest fooling point, so that one run with ``eps=inf``
             serves every radius.
         labels: names of the stages' attacks, for saying which one broke an example.
+        on_grid: whether it returns 8-bit images and needs clean ones; see `controls.eight_bit`.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Attack:
     ball: Ball | None
     minimal: bool = False
     labels: tuple[str, ...] = ()
+    on_grid: bool = False
 
     def __post_init__(self) -> None:
         if not self.labels:
@@ -127,7 +129,7 @@ def named(function: Any) -> str:
     """A name on which results on disk may rest, or one with an address, on which they may not."""
     if isinstance(function, Targeted):
         return f"targeted {named(function.loss)}"
-    if hasattr(function, "settings"):
+    if isinstance(getattr(function, "settings", None), str):
         return function.settings
     plain = inspect.isfunction(function) and function.__closure__ is None
     if plain and "<" not in function.__qualname__:

@@ -40,8 +40,9 @@ def strongest(*attacks: Attack, name: str | None = None) -> Attack:
     stages = tuple(stage for attack in attacks for stage in attack.stages)
     labels = tuple(label for attack in attacks for label in attack.labels)
     minimal = all(attack.minimal for attack in attacks)
+    on_grid = any(attack.on_grid for attack in attacks)
     name = name or _joined([a.name for a in attacks])
-    return Attack(name, stages, attacks[0].ball, minimal, labels)
+    return Attack(name, stages, attacks[0].ball, minimal, labels, on_grid)
 
 
 def _joined(names: list[str]) -> str:

@@ -17,7 +17,7 @@ from jaxdefense.attacks.attack import Attack, named
 from jaxdefense.attacks.search import Stage
 from jaxdefense.errors import InputError
 from jaxdefense.losses import Targeted
-from jaxdefense.typing import Keys, Labels, Logits
+from jaxdefense.typing import Keys, Labels, Logits, Loss
 
 Chooser = Callable[[Keys, Logits, Labels, Any], Labels]
 
@@ -73,6 +73,7 @@ def towards(attack: Attack, chooser: Chooser, name: str | None = None) -> Attack
         Attack(pgd-10-least-likely, linf)
     """
     stages = []
+    loss: Loss
     for stage in attack.stages:
         if stage.loss in _TOWARDS:
             loss, target = _TOWARDS[stage.loss], _paired(chooser)

@@ -1,6 +1,7 @@
 """What a sweep returns: robust accuracy over a grid of radii, with all that makes it honest."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 import scipy.stats
@@ -55,8 +56,9 @@ class Robustness:
         smallest_radius: per example ``[n]``: 0 where misclassified clean, the smallest radius of
             the grid at which it breaks, inf where it never does.
         distance: per example ``[n]``: norm of the smallest fooling perturbation found (0, inf).
-        broken_by: per example ``[n]``: name of the attack that broke it at its smallest radius;
-            empty where none did, or where it is misclassified clean.
+        broken_by: ``[n, e]``: which attack of the line-up broke the example at that radius (or at
+            another, with a perturbation that lies within it); empty where none did, or where it is
+            misclassified clean.
         raw_accuracy: ``[e]``: from the attack at that radius alone. Where it rises with eps the
             attack is weak.
         clean_accuracy: without any attack.
@@ -88,6 +90,19 @@ class Robustness:
     seed: tuple[int, ...]
     violations: int
     warnings: tuple[str, ...]
+
+    def accuracy_after(self, attacks: Sequence[str]) -> dict[str, np.ndarray]:
+        """Robust accuracy ``[e]`` after each attack of a line-up that ran one after another.
+
+        Args:
+            attacks: names in the order they ran, for example `Attack.labels`.
+        """
+        robust = np.full(len(self.radii), self.clean_accuracy)
+        after = {}
+        for name in dict.fromkeys(attacks):
+            robust = robust - (self.broken_by == name).mean(0)
+            after[name] = robust
+        return after
 
     def __str__(self) -> str:
         rows = [

@@ -13,7 +13,8 @@ from jaxdefense import checks
 from jaxdefense.attacks.attack import Attack, launch
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.errors import InputError, UnknownNameError
-from jaxdefense.evaluation.clean import clean_correct, keys_at
+from jaxdefense.evaluation.clean import clean_correct, count_classes, keys_at
+from jaxdefense.evaluation.reliability import undefined_losses
 from jaxdefense.evaluation.robustness import (
     Evaluations,
     Robustness,
@@ -24,7 +25,7 @@ from jaxdefense.evaluation.robustness import (
 from jaxdefense.geometry import inside64, norm64
 from jaxdefense.losses import Targeted
 from jaxdefense.precision import float32_products
-from jaxdefense.surrogates import evaluations
+from jaxdefense.surrogates import averages, evaluations
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Radii
 
 # Keeps the randomness of a random defence's scoring apart from all an attack has seen.
@@ -95,6 +96,8 @@ def sweep(
     checks.check_images(images)
     checks.check_labels(labels, len(images))
     checks.check_radii(grid, attack.ball, images[0].size)
+    if attack.on_grid:
+        checks.check_grid(images)
     images = images.astype(np.float32)
     labels = labels.astype(np.int32)
     key = jnp.asarray(key) if not hasattr(key, "dtype") else key
@@ -107,7 +110,7 @@ def sweep(
     white_box = surrogate is None or surrogate is deployed
     if not white_box:  # its first images tell whether it returns what an attack can use
         clean_correct(surrogate, images[:rows], labels[:rows], key, rows, "surrogate")
-    attacked = deployed if white_box else surrogate
+    attacked = deployed if surrogate is None else surrogate
     # A batch of a surrogate that averages draws holds them all at once.
     rows = max(1, rows // evaluations(attacked))
     # Success on the attacked function ends the work on a row only if it is what is scored.
@@ -158,12 +161,15 @@ def sweep(
                 success = found.fooled[keep] & valid
                 norms[example, column] = length
                 broken[example, column] = success
-                by[example, column] = np.where(success, group[0][0], -1)
+                # Stages that ran together answer together.
+                stage = group[0][0] if early_exit else len(attack.labels)
+                by[example, column] = np.where(success, stage, -1)
                 gradients += int(found.gradients[keep].sum())
                 forwards += int(found.forwards[keep].sum())
                 bar.update(len(example) + int(success.sum()) * (len(groups) - index - 1))
             pairs = pairs[~broken[pairs[:, 1], pairs[:, 0]]]
     if attack.minimal:
+        everywhere = np.where(correct, np.where(broken, norms, np.inf)[:, 0], 0.0)
         within = [_within(attack.ball, norms, r, images[0].size) for r in grid]
         broken = broken & np.concatenate(within, axis=1)
         norms, by = (np.repeat(a, len(grid), axis=1) for a in (norms, by))
@@ -171,8 +177,10 @@ def sweep(
     robust, raw, smallest, distance = summarize(
         broken, norms, correct, grid, nested=attack.ball is not None
     )
+    if attack.minimal:
+        distance = everywhere
     norm = "sigma" if attack.ball is None else attack.ball.name
-    knowledge = "white-box" if white_box else "surrogate"
+    knowledge = "white-box" if white_box or averages(attacked, deployed) else "surrogate"
     return Robustness(
         radii=grid,
         robust_accuracy=robust,
@@ -181,15 +189,22 @@ def sweep(
         distance=distance,
         raw_accuracy=raw,
         clean_accuracy=float(correct.mean()),
-        evaluations=Evaluations(gradients * evaluations(attacked), forwards),
-        broken_by=_names(attack, broken, by, grid),
+        evaluations=Evaluations(gradients, forwards),
+        broken_by=np.where(
+            correct[:, None] & (smallest[:, None] <= grid if attack.ball else broken),
+            _names(attack, broken, by, np.minimum(norms, grid)),
+            "",
+        ),
         n=len(images),
         attack=attack.name,
         norm=norm,
         knowledge=knowledge if attack.cost.gradients else "none",
         seed=tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel()),
         violations=violations,
-        warnings=suspicions(raw, robust, grid, labels, norm, violations, attempts),
+        warnings=(
+            *suspicions(raw, robust, grid, labels, norm, violations, attempts),
+            *undefined_losses(attack, count_classes(attacked, images, key)),
+        ),
     )
 
 
@@ -233,12 +248,11 @@ def _chunks(images, labels, pairs, columns, key, size) -> Iterator[_Chunk]:
         )
 
 
-def _names(attack: Attack, broken: np.ndarray, by: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """Which attack broke each example at its smallest radius; empty where none did."""
-    order = np.argsort(grid, kind="stable")
-    first = order[broken[:, order].argmax(1)]
-    stage = np.where(broken.any(1), by[np.arange(len(by)), first], -1)
-    return np.array([attack.labels[i] if i >= 0 else "" for i in stage], dtype=np.str_)
+def _names(attack: Attack, broken: np.ndarray, by: np.ndarray, reach: np.ndarray) -> np.ndarray:
+    """Which attack broke each example at each radius; where balls are nested, the nearest find."""
+    nearest = np.take_along_axis(by, np.where(broken, reach, np.inf).argmin(1)[:, None], axis=1)
+    stage = np.where(broken, by, nearest)
+    return np.array([*attack.labels, attack.name, ""])[stage]
 
 
 def _within(ball, norms: np.ndarray, radius: float, pixels: int) -> np.ndarray:
@@ -292,4 +306,5 @@ def _attack_and_score(
     state, spent = launch(attack, keys, surrogate, x, y, eps, standing, groups)
     logits = apply(deployed, fold(keys, _SCORE), state.best)
     fooled = (logits.argmax(-1) != y) | jnp.isnan(logits).any(-1)
-    return state.best, fooled & active, spent.gradients, spent.forwards + 1
+    times = evaluations(surrogate)
+    return state.best, fooled & active, spent.gradients * times, spent.forwards * times + 1

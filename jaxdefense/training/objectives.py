@@ -14,7 +14,7 @@ import optax
 from flax import linen as nn
 
 from jaxdefense.errors import InputError
-from jaxdefense.typing import Images, Labels, Loss, Purifier, PyTree
+from jaxdefense.typing import Classifier, Images, Labels, Loss, Purifier, PyTree
 
 Metrics = dict[str, jax.Array]
 Objective = Callable[
@@ -22,6 +22,8 @@ Objective = Callable[
 ]
 Noise = Callable[[jax.Array, Images], Images]
 """``(key, x) -> x`` with images in ``[0, 1]``: a corruption or an augmentation of a batch."""
+Attacker = Callable[[jax.Array, Classifier, Images, Labels, float], Images]
+"""``(key, classifier, x, y, eps) -> x_adv``; an `Attack` is one."""
 
 
 def supervised(
@@ -133,6 +135,39 @@ def with_augmentation(objective: Objective, augment: Noise) -> Objective:
         return objective(params, model_state, key, x, y)
 
     return augmented
+
+
+def adversarial(
+    objective: Objective, attack: Attacker, eps: float, deploy: Callable[[PyTree], Classifier]
+) -> Objective:
+    """The same objective on adversarial images, found anew in every step.
+
+    Madry et al. 2018 (arXiv 1706.06083), equation 2.1: the inner maximum is the attack's, on the
+    current parameters in evaluation mode; no gradient flows through it.
+
+    Args:
+        objective: usually `supervised`.
+        attack: an `Attack`, for example PGD of 7 steps; its gradients are most of the cost.
+        eps: radius, in the unit of the images.
+        deploy: variables to the attacked function: ``functools.partial(Frozen, model)`` for a bare
+            classifier, ``lambda variables: Purified(purifier, Frozen(model, variables))`` for one
+            behind a purifier.
+
+    Example:
+        >>> import functools
+        >>> from jaxdefense import Frozen, attacks, linf, models
+        >>> model = models.build("lenet5")
+        >>> deploy = functools.partial(Frozen, model)
+        >>> objective = adversarial(supervised(model), attacks.pgd(linf, 7), 0.2, deploy)
+    """
+
+    def hardened(params, model_state, key, x, y):
+        attack_key, key = jax.random.split(key)
+        variables = jax.lax.stop_gradient({"params": params, **model_state})
+        found = attack(attack_key, deploy(variables), x, y, eps)
+        return objective(params, model_state, key, jax.lax.stop_gradient(found), y)
+
+    return hardened
 
 
 def _apply(

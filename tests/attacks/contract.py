@@ -10,7 +10,7 @@ import numpy as np
 from jaxdefense import losses
 from jaxdefense.geometry import inside64
 from jaxdefense.typing import example_keys
-from tests.conftest import EPS, Linear, conv_net
+from tests.conftest import EPS, Linear, conv_net, reference
 
 KEY = jax.random.key(7)
 
@@ -25,7 +25,8 @@ def batch(count=6, seed=0, classes=4):
 
 def inside_ball_and_box(attack, seed=0):
     net, x, y = batch(seed=seed)
-    eps = EPS[attack.ball.name] * jnp.array([0.0, 0.3, 1.0, 2.0, 4.0, 1.0])
+    # One radius so small that a minimum-norm attack has to be cut to it.
+    eps = EPS[attack.ball.name] * jnp.array([0.0, 0.02, 1.0, 2.0, 4.0, 1.0])
     x_adv = np.asarray(attack(KEY, net, x, y, eps))
     assert x_adv.shape == x.shape
     assert x_adv.dtype == np.float32
@@ -59,8 +60,6 @@ def rows_are_independent(attack):
     permuted = np.asarray(attack(keys[order], net, x[order], y[order], eps[order]))
     np.testing.assert_allclose(permuted, whole[order], atol=2e-5)
     first = slice(4)
-    smaller = attack(keys[first], net, x[first], y[first], eps[first])
-    np.testing.assert_allclose(smaller, whole[first], atol=2e-5)
     padded = jnp.concatenate([x[first], jnp.full((2, *x.shape[1:]), jnp.nan)])
     with_padding = np.asarray(attack(keys, net, padded, y, eps))
     np.testing.assert_allclose(with_padding[first], whole[first], atol=2e-5)
@@ -71,8 +70,6 @@ def same_key_same_bits(attack):
     eps = EPS[attack.ball.name]
     first = np.asarray(attack(KEY, net, x, y, eps))
     np.testing.assert_array_equal(attack(KEY, net, x, y, eps), first)
-    jitted = jax.jit(lambda keys, x: attack(keys, net, x, y, eps))(example_keys(KEY, 6), x)
-    np.testing.assert_allclose(jitted, first, atol=2e-5)
 
 
 def keeps_its_best(attack):
@@ -104,6 +101,9 @@ def best_gain(ball, weights, x, eps):
     """The most a binary linear score can rise within ball and box: closed forms in float64."""
     w, x = np.asarray(weights, np.float64).ravel(), np.asarray(x, np.float64).reshape(len(x), -1)
     room = np.where(w > 0, 1 - x, x)
+    if ball.name == "l0":  # the positions that gain most, all channels to their bounds
+        gains = (room * np.abs(w)).reshape(len(x), -1, Linear.SHAPE[-1]).sum(-1)
+        return -np.sort(-gains, axis=-1)[:, : int(eps)].sum(-1)
     if ball.name == "linf":
         return (np.minimum(eps, room) * np.abs(w)).sum(-1)
     gains = []
@@ -139,11 +139,55 @@ def reaches_linear_optimum(attack, share=0.95):
         np.testing.assert_array_less(np.asarray(rise)[rows], 1.001 * best)
 
 
+def linear_distance(ball, weights, x, y):
+    """Distance to the boundary of a binary linear classifier, within the box: by bisection."""
+    direction = np.asarray(weights[:, 1] - weights[:, 0], np.float64)
+    score = (np.asarray(x, np.float64).reshape(len(x), -1) - 0.5) @ direction
+    distances = np.zeros(len(x))
+    for i, label in enumerate(np.asarray(y)):
+        way = direction if label == 0 else -direction
+        low, high = 0.0, 1e3
+        for _ in range(60):
+            middle = (low + high) / 2
+            enough = best_gain(ball, way, x[i : i + 1], middle)[0] >= abs(score[i])
+            low, high = (low, middle) if enough else (middle, high)
+        distances[i] = high
+    return distances
+
+
+def finds_the_linear_distance(attack, slack=0.03):
+    """A minimum-norm attack fools at most `slack` beyond the closed form, and never before it."""
+    weights = Linear.weights(classes=2)
+    classifier = Linear.classifier(weights)
+    x, y = Linear.data(low=0.05, high=0.95, classes=2)
+    expected = linear_distance(attack.ball, weights, x, y)
+    x_adv = attack(KEY, classifier, x, y, jnp.inf)
+    assert (classifier(x_adv).argmax(-1) != y).all()
+    found = np.asarray(attack.ball.norm(x_adv - x))
+    np.testing.assert_array_less(found, expected * (1 + slack))
+    np.testing.assert_array_less(expected * (1 - 1e-3), found)
+
+
+RADIUS = {"linf": 0.15, "l2": 1.0, "l1": 2.0}
+
+
+def reference_accuracy(attack):
+    """Robust accuracy on the two networks with known values, on average.
+
+    AutoAttack's own code leaves 44 % in l-inf, 7 % in l2 and 18 % in l1.
+    """
+    shares = []
+    for name in ("standard", "adversarial"):
+        classifier, x, y, _ = reference(name)
+        x_adv = attack(KEY, classifier, x, y, RADIUS[attack.ball.name])
+        shares.append((np.asarray(classifier(x_adv).argmax(-1)) == y).mean())
+    return np.mean(shares)
+
+
 ALWAYS = [
     inside_ball_and_box,
     unchanged_at_zero,
-    uses_its_radius,
     rows_are_independent,
     same_key_same_bits,
 ]
-OF_GRADIENTS = [keeps_its_best, beats_noise]
+IN_A_RADIUS = [uses_its_radius]

@@ -1,8 +1,5 @@
 """Attacks against closed forms on linear classifiers, and against the originals' own values."""
 
-import json
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,9 +10,7 @@ import jaxdefense as jd
 from jaxdefense import attacks, losses
 from jaxdefense.geometry import BALLS
 from tests.attacks import contract
-from tests.conftest import Linear
-
-ASSETS = Path(__file__).parent.parent / "assets"
+from tests.conftest import Linear, reference
 
 
 @pytest.mark.parametrize("norm", BALLS)
@@ -104,25 +99,6 @@ def test_gaussian_noise_has_its_sigma():
 
 
 # ------------------------------------------------ networks with values from AutoAttack's code
-
-
-def reference(name):
-    z = np.load(ASSETS / "reference.npz")
-    w = {k.split(".", 1)[1]: jnp.asarray(z[k]) for k in z.files if k.startswith(f"{name}.")}
-
-    def classifier(w, x):
-        for layer, stride in (("0", 1), ("2", 2)):
-            x = jax.lax.conv_general_dilated(
-                x, w[f"{layer}.weight"].transpose(2, 3, 1, 0), (stride, stride), [(1, 1)] * 2,
-                dimension_numbers=("NHWC", "HWIO", "NHWC"),
-            )  # fmt: skip
-            x = jax.nn.relu(x + w[f"{layer}.bias"][None, None, None])
-        x = x.transpose(0, 3, 1, 2).reshape(len(x), -1)
-        x = jax.nn.relu(x @ w["5.weight"].T + w["5.bias"][None])
-        return x @ w["7.weight"].T + w["7.bias"][None]
-
-    values = json.loads((ASSETS / "reference.json").read_text())[name]
-    return jax.tree_util.Partial(classifier, w), z["x"], z["y"].astype(np.int32), values
 
 
 # How far plain PGD-40 may stay behind Auto-PGD with 100 steps, in points: it is the weaker attack.

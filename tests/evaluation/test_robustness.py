@@ -124,7 +124,7 @@ def test_printing_shows_curve_knowledge_cost_and_warnings():
         interval=interval(np.array([9, 5]), 10),
         smallest_radius=np.zeros(10),
         distance=np.zeros(10),
-        broken_by=np.array([""] * 10),
+        broken_by=np.full((10, 2), ""),
         raw_accuracy=np.array([0.9, 0.5]),
         clean_accuracy=0.9,
         evaluations=Evaluations(45, 20),

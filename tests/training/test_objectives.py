@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from tiny_training import SIDE, TinyAutoencoder, TinyNet, data, variables
 
+from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import InputError
 from jaxdefense.training import (
     denoising,
@@ -16,6 +17,7 @@ from jaxdefense.training import (
     supervised,
     with_augmentation,
 )
+from jaxdefense.training.objectives import adversarial
 
 
 @functools.cache
@@ -35,6 +37,7 @@ def evaluated(objective, model, key=0, x=None, y=None):
     return loss, state, metrics, gradients
 
 
+PGD, EPS, DEPLOY = attacks.pgd(linf, 3), 0.2, functools.partial(Frozen, TinyNet())
 OBJECTIVES = {
     "supervised": (TinyNet(), supervised(TinyNet())),
     "other loss": (TinyNet(), supervised(TinyNet(), loss=lambda z, y: z[:, 0] ** 2 + 0 * y)),
@@ -45,6 +48,7 @@ OBJECTIVES = {
         TinyAutoencoder(),
         with_augmentation(reconstruction(TinyAutoencoder()), gaussian_noise(0.1)),
     ),
+    "adversarial": (TinyNet(), adversarial(supervised(TinyNet()), PGD, EPS, DEPLOY)),
 }
 
 
@@ -138,6 +142,39 @@ def test_augmentation_sees_the_images_and_another_key_than_the_objective():
     assert float(total) == 0.75 * x.size
     assert [who for who, _ in seen] == ["augment", "objective"]
     assert seen[0][1] != seen[1][1]
+
+
+def test_adversarial_is_the_objective_on_what_the_attack_makes_of_the_current_parameters():
+    x, y = data(16)
+    x = x.astype(np.float32) / 255
+    attack_key, key = jax.random.split(jax.random.key(3))
+    x_adv = PGD(attack_key, DEPLOY(variables(TinyNet())), x, y, EPS)
+    assert float(jnp.abs(x_adv - x).max()) == pytest.approx(EPS, rel=1e-5)
+    made = variables(TinyNet())
+    expected = compiled(supervised(TinyNet()))(made.pop("params"), made, key, x_adv, y)
+    found = evaluated(*OBJECTIVES["adversarial"][::-1], key=3)
+    assert float(found[0]) == pytest.approx(float(expected[0][0]), rel=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[3], expected[1])
+    assert float(found[0]) > 1.1 * float(evaluated(*OBJECTIVES["supervised"][::-1], key=3)[0])
+
+
+def test_adversarial_deploys_all_variables_and_no_gradient_flows_through_the_attack():
+    def attack(key, classifier, x, y, eps):
+        seen.append((jax.random.key_data(key).tolist(), jax.tree.structure(classifier.variables)))
+        return x + eps * classifier.variables["params"]["w"] + classifier.variables["stats"]
+
+    def objective(params, state, key, x, y):
+        seen.append(jax.random.key_data(key).tolist())
+        return (x * params["w"]).sum(), (state, {})
+
+    seen = []
+    hardened = adversarial(objective, attack, 0.5, functools.partial(Frozen, None))
+    x = jnp.full((1, 2, 2, 1), 0.25)
+    loss = lambda w: hardened({"w": w}, {"stats": 1.0}, jax.random.key(3), x, None)[0]
+    value, gradient = jax.value_and_grad(loss)(2.0)
+    assert (float(value), float(gradient)) == (18.0, 9.0)  # 4 pixels of 0.25 + 0.5 * 2 + 1, times 2
+    assert seen[0][0] != seen[1]
+    assert seen[0][1] == jax.tree.structure({"params": {"w": 0}, "stats": 0})
 
 
 def test_gaussian_noise_has_its_sigma_and_stays_in_the_box():

@@ -1,0 +1,98 @@
+"""The checks of the function under attack: each fails on a defence that hides its gradients."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdefense as jd
+from jaxdefense.evaluation.reliability import reliability
+from tests.attacks import contract
+from tests.conftest import Linear
+
+KEY = jax.random.key(0)
+
+
+def outcomes(classifier, x, y, **options):
+    found = reliability(classifier, x, y, KEY, eps=0.05, **options)
+    assert len({check.name for check in found}) == len(found)
+    return {check.name: check for check in found}
+
+
+def test_an_ordinary_network_passes():
+    net, x, y = contract.batch()
+    assert {check.outcome for check in outcomes(net, x, y).values()} == {"pass"}
+
+
+def test_probabilities_are_seen():
+    net, x, y = contract.batch()
+    assert outcomes(lambda x: jax.nn.softmax(net(x)), x, y)["probabilities"].outcome == "fail"
+
+
+def test_zero_gradients_are_counted():
+    net, x, y = contract.batch()
+    half = lambda x: net(jnp.where(x.mean((1, 2, 3), keepdims=True) > cut, jnp.round(x), x))
+    cut = float(jnp.median(x.mean((1, 2, 3))))
+    found = outcomes(half, x, y)
+    assert found["zero gradients"].outcome == "fail"
+    assert 0 < found["zero gradients"].value < 1
+    assert found["forward pass"].outcome == "note"
+    assert "round" in found["forward pass"].says
+
+
+def test_randomness_is_seen_whether_declared_or_not():
+    net, x, y = contract.batch()
+    draw = np.random.default_rng(0)
+    noise = lambda shape: draw.normal(size=shape).astype(np.float32)
+
+    def secret(x):
+        shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return net(x + 0.5 * jax.pure_callback(lambda: noise(x.shape), shape))
+
+    # A callback cannot be differentiated unless it is told how; the noise does not depend on x.
+    found = outcomes(secret, x, y)
+    assert found["randomness"].outcome == "fail"
+    assert "pure_callback" in found["forward pass"].says
+    normal = lambda key, x: x + 0.5 * jax.random.normal(key, x.shape)
+    declared = jd.Randomized(lambda keys, x: net(jax.vmap(normal)(keys, x)))
+    assert outcomes(declared, x, y)["randomness"].outcome == "note"
+
+
+def test_loops_in_the_forward_pass_are_seen():
+    net, x, y = contract.batch()
+    looped = lambda x: net(jax.lax.fori_loop(0, 3, lambda _, x: 0.9 * x, x))
+    found = outcomes(looped, x, y)["forward pass"]
+    assert found.outcome == "note"
+    assert "scan" in found.says or "while" in found.says
+
+
+@pytest.mark.parametrize(("classes", "outcome"), [(2, "note"), (3, "note"), (4, "pass")])
+def test_dlr_below_four_classes_is_said(classes, outcome):
+    x, y = Linear.data(classes=classes)
+    found = outcomes(Linear.classifier(Linear.weights(classes=classes)), x, y)
+    assert found["classes"].outcome == outcome
+    assert found["zero gradients"].outcome == "pass"
+
+
+def test_square_finding_more_than_gradients_is_a_failure():
+    net, x, y = contract.batch()
+    curve = jd.sweep(jd.attacks.fgsm(), net, x, y, [0.0, 0.05], KEY)
+    by = np.full((6, 2), "apgd-ce")
+    assert outcomes(net, x, y, curve=dataclasses.replace(curve, broken_by=by))[
+        "square"
+    ].outcome == ("pass")
+    by[2, 1] = "square"
+    found = outcomes(net, x, y, curve=dataclasses.replace(curve, broken_by=by))["square"]
+    assert found.outcome == "fail"
+    assert found.value == pytest.approx(1 / 6)
+
+
+def test_a_function_without_derivative_is_a_failure_not_a_crash():
+    net, x, y = contract.batch()
+    shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+    rounded = lambda x: net(jax.pure_callback(lambda x: np.round(np.asarray(x)), shape, x))
+    found = outcomes(rounded, x, y)["zero gradients"]
+    assert found.outcome == "fail"
+    assert "bpda" in found.says

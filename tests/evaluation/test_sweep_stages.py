@@ -1,0 +1,201 @@
+"""Line-ups and minimum-norm attacks in a sweep: what each stage sees, costs, is credited with."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdefense as jd
+from jaxdefense import attacks
+from jaxdefense.attacks import Cost, Search
+from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
+from jaxdefense.attacks.search import begin
+from jaxdefense.geometry import expand
+from tests.attacks import contract
+from tests.conftest import Linear
+
+KEY = jax.random.key(0)
+GRID = np.array([0.0, 0.01, 0.03, 0.1, 0.3, 0.5], np.float32)
+
+
+def overshooting(factor=1.5, halvings=0):
+    """To the l2 boundary of a binary linear classifier and `factor` times as far."""
+
+    def init(keys, probe, x, goal, eps):
+        assert eps.shape == x.shape[:1]
+        return begin(x)
+
+    def step(keys, probe, state, x, goal, eps):
+        _, rises, gradients = probe.differences(keys, x, goal, 1)
+        move = jd.l2.reach(gradients[:, 0], x, factor * jnp.maximum(-rises[:, 0], 0.0))
+        point = x + move
+        return closest(jd.l2, state, x, point, probe.read(keys, point, goal))
+
+    def finish(keys, probe, state, x, goal, eps):
+        return draw_in(keys, probe, state, x, goal, jd.l2, halvings)
+
+    search = Search(
+        init, step, finish, step_cost=Cost(1, 1), finish_cost=Cost(0, halvings), settings="over"
+    )
+    return minimum_norm("overshooting", search, 1, jd.l2)
+
+
+def linear(count=6):
+    weights = Linear.weights(classes=2)
+    x, y = Linear.data(low=0.4, high=0.6, count=count, classes=2)
+    classifier = Linear.classifier(weights)
+    distance = -jd.losses.margin(classifier(x), y) / jnp.linalg.norm(weights[:, 1] - weights[:, 0])
+    return classifier, x, y, np.asarray(distance)
+
+
+def test_a_minimum_norm_attack_is_run_once_for_all_radii():
+    classifier, x, y, distance = linear()
+    attack = overshooting()
+    assert attack.cost == Cost(1, 2)
+    few, many = (jd.sweep(attack, classifier, x, y, grid, KEY) for grid in (GRID[:2], GRID))
+    assert few.evaluations == many.evaluations == jd.evaluation.Evaluations(6, 6 * 4)
+    np.testing.assert_allclose(many.distance, 1.5 * distance, rtol=1e-4)
+    np.testing.assert_allclose(few.distance, many.distance)  # whatever the grid is
+    expected = (GRID[:, None] < 1.5 * distance).mean(1)
+    np.testing.assert_allclose(many.robust_accuracy, expected)
+    np.testing.assert_array_equal(many.raw_accuracy, many.robust_accuracy)
+    assert 0 < expected[-1] < 1 or expected[-2] < 1
+
+
+def test_drawing_in_bisects_to_the_boundary():
+    classifier, x, y, distance = linear()
+    result = jd.sweep(overshooting(1.5, halvings=8), classifier, x, y, GRID, KEY)
+    np.testing.assert_allclose(result.distance, distance, rtol=1.5 / 2**8 + 1e-4)
+    assert (result.distance >= distance * (1 - 1e-5)).all()
+
+
+def test_an_example_wrong_without_attack_is_at_distance_zero():
+    classifier, x, y, _ = linear()
+    result = jd.sweep(overshooting(), classifier, x, y.at[0].set(1 - y[0]), GRID, KEY)
+    assert result.distance[0] == 0
+    assert result.smallest_radius[0] == 0
+    found = overshooting()(KEY, classifier, x, y.at[0].set(1 - y[0]), jnp.inf)
+    np.testing.assert_allclose(found[0], x[0], atol=1e-6)
+
+
+def test_a_minimum_norm_attack_called_with_a_radius_keeps_to_it():
+    classifier, x, y, distance = linear()
+    eps = 1.5 * distance * np.array([0.5, 0.9, 1.1, 2.0, 1.1, 0.9], np.float32)
+    x_adv = overshooting()(KEY, classifier, x, y, eps)
+    np.testing.assert_array_equal(classifier(x_adv).argmax(-1) != y, eps > distance)
+    assert (jd.l2.norm(x_adv - x) <= eps * 1.0001).all()
+    contract.unchanged_at_zero(overshooting())
+    contract.rows_are_independent(overshooting())
+
+
+def test_at_each_radius_it_can_be_run_too():
+    classifier, x, y, distance = linear()
+    each = attacks.at_radius(overshooting(), jd.l2)
+    assert not each.minimal
+    result = jd.sweep(each, classifier, x, y, GRID, KEY)
+    # Projected onto the sphere it fools wherever the sphere is beyond the boundary.
+    np.testing.assert_allclose(result.robust_accuracy, (GRID[:, None] < distance).mean(1))
+    assert result.evaluations.gradients == 6 * 5
+
+
+def test_of_several_minimum_norm_attacks_the_closest_counts():
+    classifier, x, y, distance = linear()
+    joined = attacks.strongest(overshooting(1.8), overshooting(1.2), overshooting(1.5))
+    assert joined.minimal
+    result = jd.sweep(joined, classifier, x, y, GRID, KEY)
+    np.testing.assert_allclose(result.distance, 1.2 * distance, rtol=1e-4)
+    assert set(result.broken_by.ravel()) == {"", joined.name}  # they ran together
+    mixed = attacks.strongest(attacks.fgsm(jd.l2), overshooting())
+    assert not mixed.minimal
+
+
+# --------------------------------------------------------------------------------- line-ups
+
+
+def weak(name, share):
+    """FGSM with a share of the radius."""
+    return attacks.pgd(jd.linf, 1, share, random_start=False, name=name)
+
+
+def test_each_stage_attacks_what_the_earlier_ones_left():
+    classifier, x, y, _ = linear(8)
+    line_up = attacks.strongest(weak("half", 0.5), weak("most", 0.9), weak("all", 1.0))
+    grid = np.linspace(0.001, 0.12, 9).astype(np.float32)
+    result = jd.sweep(line_up, classifier, x, y, grid, KEY)
+    alone = {
+        name: jd.sweep(weak(name, share), classifier, x, y, grid, KEY).raw_accuracy
+        for name, share in (("half", 0.5), ("most", 0.9), ("all", 1.0))
+    }
+    np.testing.assert_allclose(result.raw_accuracy, alone["all"])
+    after = result.accuracy_after(line_up.labels)
+    for name, accuracy in alone.items():
+        np.testing.assert_allclose(after[name], accuracy, atol=1e-9)
+    # One gradient for each pair that stands before each stage.
+    standing = [1.0, alone["half"], alone["most"]]
+    expected = sum(np.broadcast_to(s, grid.shape).sum() * 8 for s in standing)
+    assert result.evaluations.gradients == round(expected)
+
+
+def test_dropping_rows_between_stages_changes_nothing_but_the_cost():
+    net, x, y = contract.batch(8)
+    line_up = attacks.strongest(
+        attacks.restarts(attacks.pgd(jd.linf, 2), 2), attacks.pgd(jd.linf, 5), name="line-up"
+    )
+    grid = np.array([0.004, 0.01, 0.03], np.float32)
+    swept = jd.sweep(line_up, net, x, y, grid, KEY)
+    keys = jd.example_keys(KEY, len(x))
+    for radius, column in zip(grid, range(3), strict=True):
+        found = net(line_up(keys, net, x, y, radius)).argmax(-1) != y
+        np.testing.assert_array_equal(swept.broken_by[:, column] != "", found)
+    assert 0 < swept.raw_accuracy.mean() < 1
+
+
+def test_a_nested_find_is_credited_to_its_attack():
+    """A point found at a small radius counts at a larger one where the attack itself failed."""
+
+    def only_small(share):
+        attack = weak("small", share)
+        stage = attack.stages[0]
+        search = stage.search
+        fails = lambda keys, probe, state, x, goal, eps: search.finish(
+            keys, probe, state._replace(x=jnp.where(expand(eps) > 0.1, x, state.x)), x, goal, eps
+        )
+        return attacks.Attack(
+            "small", (stage._replace(search=search._replace(finish=fails)),), jd.linf
+        )
+
+    classifier, x, y, _ = linear()
+    result = jd.sweep(only_small(1.0), classifier, x, y, [0.1, 0.3], KEY)
+    assert (result.broken_by[:, 0] == result.broken_by[:, 1]).all()
+    assert (result.broken_by[:, 1] == "small").any()
+    assert result.raw_accuracy[1] == 1
+
+
+def test_random_defences_are_credited_to_the_whole_line_up():
+    noisy = jd.Randomized(
+        lambda keys, x: Linear.classifier(Linear.weights(classes=2))(
+            x + 0.01 * jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(keys)
+        )
+    )
+    _, x, y, _ = linear()
+    line_up = attacks.strongest(weak("half", 0.5), weak("all", 1.0))
+    result = jd.sweep(line_up, noisy, x, y, [0.3], KEY)
+    assert set(result.broken_by.ravel()) <= {"", line_up.name}
+    assert (result.broken_by == line_up.name).any()
+
+
+@pytest.mark.parametrize("grid", [[0.0], [0.0, 0.0]])
+def test_radius_zero_alone_needs_no_run(grid):
+    classifier, x, y, _ = linear()
+    result = jd.sweep(overshooting(), classifier, x, y, grid, KEY)
+    assert result.evaluations.gradients == 0
+    assert (result.robust_accuracy == 1).all()
+
+
+@pytest.mark.parametrize(("classes", "said"), [(2, "margin takes its place"), (3, None), (4, None)])
+def test_dlr_with_two_classes_is_the_margin_and_the_sweep_says_so(classes, said):
+    x, y = Linear.data(classes=classes)
+    classifier = Linear.classifier(Linear.weights(classes=classes))
+    attack = attacks.pgd(jd.linf, 3, loss=jd.losses.dlr)
+    warnings = jd.sweep(attack, classifier, x, y, [0.3], KEY).warnings
+    assert [said in w for w in warnings] == ([True] if said else [])

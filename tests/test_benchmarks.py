@@ -1,0 +1,106 @@
+"""The benchmarks' scorer, verdicts and PyTorch twins; the peers themselves are not needed."""
+
+import jax
+import numpy as np
+import pytest
+
+from experiments.benchmarks import scoring
+from jaxdefense import Frozen, l1, l2, linf, models
+from jaxdefense.errors import JaxdefenseError, UnknownNameError
+
+X = np.full((5, 2, 2, 1), 0.5, np.float32)
+NONE, ALL = np.zeros(5, bool), np.ones(5, bool)
+
+
+def moved(*by):
+    """X with the first pixel of each row moved."""
+    x_adv = X.copy()
+    x_adv[:, 0, 0, 0] += np.array(by, np.float32)
+    return x_adv
+
+
+@pytest.mark.parametrize("ball", [linf, l2, l1])
+def test_images_outside_ball_or_box_count_as_violations_and_as_failures(ball):
+    x_adv = moved(0.2, 0.2 + 5e-6, 0.21, 0.5 + 1e-3, np.nan)
+    found = scoring.score(ball, X, x_adv, NONE, ALL, 0.2)
+    assert found.broken.tolist() == [True, True, False, False, False]
+    assert found.violations == 3
+    assert found.norms == pytest.approx([0.2, 0.2, np.inf, np.inf, np.inf], abs=1e-5)
+    free = scoring.score(ball, X, x_adv, NONE, ALL, np.inf)  # only box and finiteness are left
+    assert free.broken.tolist() == [True, True, True, False, False]
+    assert free.violations == 2
+
+
+def test_wrong_without_attack_is_broken_at_norm_zero_and_what_does_not_fool_is_not():
+    wrong = np.array([True, True, False, False, False])
+    fooled = np.array([False, True, False, True, True])
+    found = scoring.score(l2, X, moved(0.1, 0.1, 0.1, 0.1, 0.3), wrong, fooled, 0.2)
+    assert found.broken.tolist() == [True, True, False, True, False]
+    assert found.norms == pytest.approx([0, 0, np.inf, 0.1, np.inf], abs=1e-6)
+
+
+def test_accuracy_within_radii_counts_a_norm_on_the_radius_as_broken():
+    norms = np.array([0.0, 0.1, 0.2, np.inf])
+    assert scoring.within(linf, norms, [0.05, 0.1, 0.3], 4).tolist() == [0.75, 0.5, 0.25]
+
+
+def test_ours_is_judged_against_the_strongest_peer_at_each_radius():
+    peers = [(0.90, 0.50), (0.80, 0.60)]
+    same = scoring.judge((1, 2), (0.80, 0.50), peers)
+    assert (same.points, same.weaker, str(same)) == (0.0, False, "+0.0 at 1")
+    assert not scoring.judge((1, 2), (0.81, 0.40), peers).weaker
+    weak = scoring.judge((1, 2), (0.70, 0.52), peers)
+    assert weak.weaker
+    assert str(weak) == "+2.0 at 2 WEAKER"
+
+
+@pytest.mark.parametrize(
+    ("median", "peers", "weaker"),
+    [
+        (1.02, [1.0, 2.0], False),
+        (1.03, [1.0, 2.0], True),
+        (0.0, [0.0], False),
+        (0.1, [0.0], True),
+        (np.inf, [np.inf], False),
+        (np.inf, [5.0, np.inf], True),
+        (0.5, [np.inf], False),
+    ],
+)
+def test_medians_may_be_two_percent_above_the_best_peers(median, peers, weaker):
+    assert scoring.judge((1,), (0.5,), [(0.5,)], median, peers).weaker == weaker
+
+
+@pytest.mark.parametrize(
+    ("model", "shape"), [(models.build("lenet5"), (16, 16, 2)),
+                         (models.ResNet(blocks=(1, 2), width=2), (9, 9, 3))]
+)  # fmt: skip
+def test_a_twin_is_the_same_network(model, shape):
+    torch = pytest.importorskip("torch")
+    from experiments.benchmarks import twins
+
+    variables = models.initialize(model, jax.random.key(0), shape)
+    rng = np.random.default_rng(0)
+    noisy = lambda leaf: np.asarray(leaf) + 0.1 * rng.random(leaf.shape, np.float32)
+    net = Frozen(model, jax.tree.map(noisy, variables))
+    x = rng.random((3, *shape), np.float32)
+    twin = twins.twin(net)
+    assert twins.check(twin, net, x) < 1e-6
+    assert (twins.predict(twin, x) == np.asarray(net(x)).argmax(-1)).all()
+    with pytest.raises(JaxdefenseError, match="another network"):
+        twins.check(twin, net.replace(variables=variables), x)
+    counted = twins.Counted(twin)
+    images = twins.nchw(x)
+    counted(images)  # three forward passes
+    logits = counted(images.requires_grad_(True))  # belongs to the gradients that follow
+    torch.autograd.grad(logits[:, 0].sum(), images, retain_graph=True)
+    torch.autograd.grad(logits[:, 1].sum(), images)
+    assert (counted.gradients, counted.forwards) == (6, 3)
+    assert (twins.nhwc(twins.nchw(x)) == x).all()
+
+
+def test_a_module_without_a_twin_is_refused_by_name():
+    pytest.importorskip("torch")
+    from experiments.benchmarks import twins
+
+    with pytest.raises(UnknownNameError, match="twin"):
+        twins.twin(Frozen(models.build("vgg8"), {}))
