@@ -155,7 +155,7 @@ def other_batches(
     answers["permuted"] = permuted
     devices = jax.device_count()
     if devices > 1 and count % devices == 0:
-        mesh = jax.make_mesh((devices,), ("data",))
+        mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
         rows = PartitionSpec("data")
         spread = jax.jit(
             jax.shard_map(functools.partial(_margins, attack, net), mesh=mesh, in_specs=rows,

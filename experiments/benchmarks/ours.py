@@ -51,6 +51,8 @@ class Budget:
     cw_step_size: float = 0.1
     cw_c: float = 1.0
     """the peers' first weight of the penalty; ours finds its own"""
+    art_cw: bool = False
+    """ART's CW, which spends 18 gradients an iteration: more than everything else together"""
     ddn_steps: int = 50
     fmn_steps: int = 50
 

@@ -132,7 +132,8 @@ def _art_attacks(b: Budget) -> Iterator[Peer]:
         "binary_search_steps": b.cw_searches, "max_iter": b.cw_steps,
         "learning_rate": b.cw_step_size, "initial_const": b.cw_c, "verbose": False,
     }  # fmt: skip
-    yield make("CW", "l2", "CarliniL2Method", {}, **cw)
+    if b.art_cw:
+        yield make("CW", "l2", "CarliniL2Method", {}, **cw)
 
 
 # ----------------------------------------------------------------------------------- running

@@ -44,7 +44,7 @@ def fmn(
     - Steps go in the ball's own steepest direction and are a share of its current radius. The
       paper's are l2-normalised and of length 1 in any norm, which in l2 and l1 needs tuning to
       the size of the images.
-    - gamma starts at 0.3 instead of 0.05: a run of 22 steps then gets as far as one of 100.
+    - gamma starts at 0.3 instead of 0.05: a run of 22 steps then gets nearly as far as one of 100.
     - The linear model knows the box, the projection is the exact one onto ball and box, and the
       first radii are made larger by gamma, so that a boundary is crossed and not only met.
     - What is found is drawn in towards the image by bisection.
@@ -71,7 +71,7 @@ def fmn(
     Example:
         >>> import jax, jax.numpy as jnp, jaxdefense as jd
         >>> classifier = lambda x: jnp.stack([x.sum((1, 2, 3)), 8 - x.sum((1, 2, 3))], -1)
-        >>> x = jnp.full((1, 4, 4, 1), 0.3)  # sum 4.8: class 0 down to 4, 0.7 of it in two pixels
+        >>> x = jnp.full((1, 4, 4, 1), 0.3)  # sum 4.8: class 0 down to 4, by three pixels
         >>> x_adv = fmn(jd.l1)(jax.random.key(0), classifier, x, jnp.array([0]), jnp.inf)
         >>> round(float(jd.l1.norm(x_adv - x)[0]), 2)
         0.8

@@ -8,6 +8,7 @@ import optax
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.search import Goal, Probe, Search, Stage, State, begin, keep
+from jaxdefense.classifiers import fold
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, linf
 from jaxdefense.losses import cross_entropy
@@ -30,7 +31,7 @@ def pgd(
     """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083).
 
     ``x <- project(x + step_size * eps * steepest(rule(gradient)))``, from a point drawn uniformly
-    in the ball, keeping the best iterate: one that fools, else the one with the largest margin.
+    in the ball (l2, l1: at a distance uniform up to eps), keeping the best iterate: one that fools, else the one with the largest margin.
 
     Args:
         ball: `linf`, `l2` or `l1`.
@@ -83,7 +84,15 @@ def _search(
     steepest: bool,
 ) -> Search:
     def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
-        start = ball.project(x, x + ball.sample(keys, x, eps), eps) if random_start else x
+        start = x
+        if random_start:
+            reach = eps
+            if ball.name != "linf":
+                # Nearly all of a high-dimensional ball is its surface, from where fewer steps are
+                # left to find the way: lengths are uniform instead, which measured stronger.
+                share = jax.vmap(lambda key: jax.random.uniform(key, (), x.dtype))
+                reach = eps * share(fold(keys, 0))
+            start = ball.project(x, x + ball.sample(keys, x, reach), eps)
         # By example, so that a rule's counters and norms are each example's own.
         return begin(start, jax.vmap(rule.init)(x))
 

@@ -20,8 +20,8 @@ def standard(ball: Ball = linf) -> Attack:
     examples. Where that, or exactness, asks for something else than the authors' code does:
     Square draws its squares for each image (there: once per batch); projections are exact onto
     ball and box (there: in l2 one after the other); with fewer than 4 classes the margin takes
-    the place of targeted DLR (there: skipped) and with fewer classes than targets, targets come round with fresh
-    keys. Strength is asserted against the authors' own results in the tests.
+    the place of targeted DLR (there: skipped); with fewer classes than targets, targets come round
+    with fresh keys. Strength is asserted against the authors' own results in the tests.
 
     Args:
         ball: `linf`, `l2` or `l1`.

@@ -61,7 +61,8 @@ def rows_are_independent(attack):
     np.testing.assert_allclose(permuted, whole[order], atol=2e-5)
     first = slice(4)
     padded = jnp.concatenate([x[first], jnp.full((2, *x.shape[1:]), jnp.nan)])
-    with_padding = np.asarray(attack(keys, net, padded, y, eps))
+    others = jnp.concatenate([keys[first], example_keys(jax.random.key(8), 2)])
+    with_padding = np.asarray(attack(others, net, padded, y, eps))
     np.testing.assert_allclose(with_padding[first], whole[first], atol=2e-5)
 
 
