@@ -1,5 +1,6 @@
 """Small classifiers, strict numerics, and a cache so that each program is compiled once."""
 
+import gc
 import json
 from pathlib import Path
 
@@ -14,6 +15,24 @@ ASSETS = Path(__file__).parent / "assets"
 jax.config.update("jax_disable_most_optimizations", True)
 # An eps of shape [b] meeting images [b, h, w, c] must raise, not broadcast over channels.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+_LAST = [""]
+
+
+@pytest.fixture(autouse=True)
+def few_enough_programs(request):
+    """Frees compiled programs between groups before the process runs out of memory maps.
+
+    Every program of XLA's CPU backend holds some, Linux allows 65,530 in a process, and beyond that
+    compiling crashes.
+    """
+    mark, maps = request.node.get_closest_marker("xdist_group"), Path("/proc/self/maps")
+    group = mark.args[0] if mark else request.node.path.name
+    if group != _LAST[0] and maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
+        jax.clear_caches()
+        gc.collect()
+    _LAST[0] = group
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,8 @@ ROOMS = {
     "jinja2": ("jaxdefense/reporting/",),
     "torch": ("experiments/benchmarks/",),
     "foolbox": ("experiments/benchmarks/",),
+    "torchattacks": ("experiments/benchmarks/",),
+    "art": ("experiments/benchmarks/",),
     "tensorflow": (),
 }
 

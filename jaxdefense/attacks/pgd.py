@@ -31,7 +31,8 @@ def pgd(
     """Projected gradient descent (Madry et al. 2018, arXiv 1706.06083).
 
     ``x <- project(x + step_size * eps * steepest(rule(gradient)))``, from a point drawn uniformly
-    in the ball (l2, l1: at a distance uniform up to eps), keeping the best iterate: one that fools, else the one with the largest margin.
+    in the ball (l2, l1: at a distance uniform up to eps), keeping the best iterate: one that fools,
+    else the one with the largest margin.
 
     Args:
         ball: `linf`, `l2` or `l1`.

@@ -12,7 +12,7 @@ from jaxdefense.surrogates import draw
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Logits, Loss, PerExample
 
 # Two compiled programs may differ by this share of the largest logit.
-_TIE = 1e-5
+TIE = 1e-5
 
 
 class Goal(NamedTuple):
@@ -65,7 +65,7 @@ def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = Fa
         unanswered = jnp.isnan(logits).any(-1)
         ahead = jnp.where(unanswered, jnp.inf, losses.score(aim, logits, goal.truth))
         # Nearly a tie may be decided otherwise when it is scored by another program: go on.
-        clear = ahead > _TIE * jnp.abs(logits).max(-1)
+        clear = ahead > TIE * jnp.abs(logits).max(-1)
         fooled = unanswered | (losses.fooled(aim, logits, goal.truth) & clear)
         worth = jnp.stack([loss(each, goal.slot) for each in draws]).mean(0)
         return Reading(worth, ahead, fooled)

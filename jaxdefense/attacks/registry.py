@@ -77,6 +77,11 @@ REGISTRY: dict[str, Entry] = {
     ),
     "ddn": Entry(ddn, ("l2",), "Rony et al. 2019, arXiv 1811.09600"),
     "fmn": Entry(fmn, _ALL, "Pintor et al. 2021, arXiv 2102.12827"),
+    "fmn-t": Entry(
+        lambda ball: multi_targeted(fmn(ball, 22), 9, name="fmn-t"),
+        _ALL,
+        "Pintor et al. 2021, arXiv 2102.12827, towards 9 classes",
+    ),
     "lbfgs": Entry(lbfgs, ("l2",), "Szegedy et al. 2014, arXiv 1312.6199"),
     "jsma": Entry(
         lambda ball: multi_targeted(jsma(ball), 9, name="jsma"),

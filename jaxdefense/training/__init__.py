@@ -10,6 +10,7 @@ from jaxdefense.training.evaluate import (
 from jaxdefense.training.loop import Checkpoint, FitResult, fit
 from jaxdefense.training.objectives import (
     Objective,
+    adversarial,
     denoising,
     gaussian_noise,
     reconstruction,
@@ -26,6 +27,7 @@ __all__ = [
     "Objective",
     "Reconstruction",
     "TrainState",
+    "adversarial",
     "compute_dtype",
     "denoising",
     "evaluate",

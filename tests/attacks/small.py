@@ -15,6 +15,7 @@ SMALL = {
     "carlini-wagner": lambda ball: attacks.carlini_wagner(ball, 5, 60, 0.05),
     "ddn": lambda ball: attacks.ddn(ball, 60),
     "fmn": lambda ball: attacks.fmn(ball, 60),
+    "fmn-t": lambda ball: attacks.multi_targeted(attacks.fmn(ball, 30), 2),
     "jsma": lambda ball: attacks.multi_targeted(attacks.jsma(ball, steps=20), 2),
     "lbfgs": lambda ball: attacks.lbfgs(ball, 5, 20),
     "square": lambda ball: attacks.square(ball, 200),
@@ -30,7 +31,7 @@ SMALL = {
 # Of what is only put together from others, one ball is enough.
 ONE_BALL = {
     "pgd-margin": "l2", "pgd-dlr": "linf", "pgd-restarts": "l1", "apgd-dlr": "linf",
-    "apgd-t": "l2", "fab-t": "linf", "grey": "l2", "quick": "linf", "standard": "l2",
+    "apgd-t": "l2", "fab-t": "linf", "fmn-t": "l1", "grey": "l2", "quick": "linf", "standard": "l2",
     "plus": "linf", "rand": "linf",
 }  # fmt: skip
 
