@@ -68,7 +68,7 @@ def reliability(
 
     Example:
         >>> import jax, jax.numpy as jnp
-        >>> rounded = lambda x: jnp.stack([v := jnp.round(x).mean((1, 2, 3)), 1 - v], -1)
+        >>> rounded = lambda x: jnp.stack([v := jnp.round(x).mean((1, 2, 3)), 2 - v], -1)
         >>> x, y = jnp.full((2, 4, 4, 1), 0.3), jnp.array([1, 1])
         >>> found = reliability(rounded, x, y, jax.random.key(0), eps=0.1)
         >>> [check.name for check in found if check.outcome == "fail"]
