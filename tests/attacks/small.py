@@ -12,7 +12,11 @@ SMALL = {
     "fab": lambda ball: attacks.fab(ball, 20, candidates=3),
     "fab-t": lambda ball: attacks.multi_targeted(attacks.fab(ball, 20), 3),
     "deepfool": lambda ball: attacks.deepfool(ball, 10, candidates=3),
-    "carlini-wagner": lambda ball: attacks.carlini_wagner(ball, 5, 60, 0.05),
+    "carlini-wagner": lambda ball: (
+        attacks.carlini_wagner(ball, 10, 50)
+        if ball.name == "linf"
+        else attacks.carlini_wagner(ball, 5, 60, 0.05)
+    ),
     "ddn": lambda ball: attacks.ddn(ball, 60),
     "fmn": lambda ball: attacks.fmn(ball, 60),
     "fmn-t": lambda ball: attacks.multi_targeted(attacks.fmn(ball, 30), 2),

@@ -43,8 +43,9 @@ def is_bounded(attack):
 
 
 EVERY = of()
-# How far beyond the closed form of a linear classifier a minimum-norm attack may end.
-SLACK = {"hopskipjump": 0.25, "lbfgs": 0.1, "carlini-wagner": 0.05, "jsma": 0.5}
+# How far beyond the closed form of a linear classifier a minimum-norm attack may end. JSMA counts
+# pixels and weighs both logits, which are not opposite here: 2 pixels where 1 would do.
+SLACK = {"hopskipjump": 0.25, "lbfgs": 0.1, "carlini-wagner": 0.05, "jsma": 1.5}
 
 
 @EVERY
