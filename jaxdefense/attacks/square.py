@@ -57,6 +57,9 @@ def square(
     All of this together, 5,000 queries leave fewer examples standing than AutoAttack's own code on
     both networks of the tests at every radius; what each difference does was not measured.
 
+    With few queries in l2 it can be weaker: on LeNet-5 and MNIST at eps 1.75, 300 queries (rescaled
+    schedule) left 83 % standing where torchattacks' left 79 % on average. The cause is not known.
+
     Args:
         ball: `linf`, `l2` or `l1`.
         queries: forward passes per example, the start included.
