@@ -99,8 +99,15 @@ def clean_correct(deployed, images, labels, key, rows, name="classifier") -> np.
 
 def count_classes(function, x: np.ndarray, key: jax.Array) -> int:
     """Number of logits that a function returns, without running it."""
+    arrays, static = split(function)
     keys = jax.eval_shape(keys_at, key, jnp.arange(1))
-    return jax.eval_shape(lambda k, x: apply(function, k, x), keys, _shape(x[:1])).shape[-1]
+    return _count(static, tuple(map(_shape, arrays)), keys, _shape(x[:1]))
+
+
+@functools.lru_cache(maxsize=256)
+def _count(static: Static, arrays: tuple, keys: Any, x: Any) -> int:
+    call = lambda arrays, keys, x: apply(join(list(arrays), static), keys, x)
+    return jax.eval_shape(call, arrays, keys, x).shape[-1]
 
 
 def _all_logits(deployed, images, key, rows, name) -> np.ndarray:

@@ -1,6 +1,7 @@
 """Can a result be trusted? AutoAttack's checks of the function under attack, as data."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -108,12 +109,12 @@ def _zero(static: Static, ball: Ball, arrays, keys: Keys, x: Images, y: Labels, 
     return zero
 
 
-def undefined_losses(attack: Attack, classes: int) -> tuple[str, ...]:
+def undefined_losses(attack: Attack, classes: Callable[[], int]) -> tuple[str, ...]:
     """What to say of an attack whose losses are undefined for so few classes; mostly nothing."""
     used = {stage.loss for stage in attack.stages} & {losses.dlr, losses.dlr_towards}
-    if classes >= 4 or not used or (classes == 3 and losses.dlr_towards not in used):
+    if not used or (count := classes()) >= 4 or (count == 3 and losses.dlr_towards not in used):
         return ()
-    return (_classes(classes).says,)
+    return (_classes(count).says,)
 
 
 def _randomness(passes: list[np.ndarray], y: np.ndarray, *, declared: bool) -> Check:

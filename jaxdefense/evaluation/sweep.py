@@ -203,7 +203,7 @@ def sweep(
         violations=violations,
         warnings=(
             *suspicions(raw, robust, grid, labels, norm, violations, attempts),
-            *undefined_losses(attack, count_classes(attacked, images, key)),
+            *undefined_losses(attack, lambda: count_classes(attacked, images, key)),
         ),
     )
 
