@@ -8,6 +8,7 @@ import numpy as np
 from tabulate import tabulate
 
 from jaxdefense.attacks.suites import SUITES
+from jaxdefense.classifiers import is_random
 from jaxdefense.errors import UnknownNameError
 from jaxdefense.evaluation.reliability import Check, reliability
 from jaxdefense.evaluation.robustness import Robustness
@@ -23,8 +24,8 @@ class AutoAttack:
 
     Attributes:
         curve: robust accuracy over the radii, as from `jaxdefense.sweep`.
-        after: attack -> robust accuracy ``[e]`` after it and those before it; empty for ``rand``,
-            whose two attacks run together.
+        after: attack -> robust accuracy ``[e]`` after it and those before it; empty for random
+            defences, against which the attacks run together.
         checks: whether the numbers can be relied on.
     """
 
@@ -104,11 +105,15 @@ def autoattack(
         batch_size=batch_size,
         progress=progress,
     )
-    after = {} if version == "rand" else curve.accuracy_after(attack.labels)
+    # Against a random defence the attacks run together and share the credit.
+    one_by_one = version != "rand" and not is_random(deployed)
+    after = curve.accuracy_after(attack.labels) if one_by_one else {}
+    # Where Square did not run by itself, nothing can be said of it.
+    compared = curve if one_by_one and "square" in attack.labels else None
     few = slice(250)
     finite = grid[np.isfinite(grid)]
     eps = float(finite.max(initial=0.0))
     checks = reliability(
-        deployed, np.asarray(x)[few], np.asarray(y)[few], key, eps=eps, ball=ball, curve=curve
+        deployed, np.asarray(x)[few], np.asarray(y)[few], key, eps=eps, ball=ball, curve=compared
     )
     return AutoAttack(curve, after, checks)

@@ -96,3 +96,15 @@ def test_a_function_without_derivative_is_a_failure_not_a_crash():
     found = outcomes(rounded, x, y)["zero gradients"]
     assert found.outcome == "fail"
     assert "bpda" in found.says
+
+
+def test_square_is_judged_only_where_it_ran_by_itself():
+    """A pass for an attack that never ran, or that shares its credit, would be an empty one."""
+    net, x, y = contract.batch()
+    result = jd.autoattack(net, x, y, 0.02, KEY, version="quick")
+    assert "square" not in {check.name for check in result.checks}
+    assert set(result.after) == {"apgd-ce", "apgd-t"}
+    np.testing.assert_allclose(result.after["apgd-t"], result.curve.raw_accuracy)
+    normal = lambda key, x: x + 0.01 * jax.random.normal(key, x.shape)
+    noisy = jd.Randomized(lambda keys, x: net(jax.vmap(normal)(keys, x)))
+    assert jd.autoattack(noisy, x, y, 0.02, KEY, version="quick").after == {}
