@@ -69,7 +69,7 @@ def main(config: Config) -> None:
             for part in (*PARTS, "all"):
                 curve = sweep(
                     suite if part == "all" else only(suite, part),
-                    net, x, y, radii, jax.random.key(config.seed),
+                    net, x, y, radii, jax.random.key(config.seed), method="grid",
                 )  # fmt: skip
                 pairs, spent = len(y) * len(radii), curve.evaluations
                 for radius, accuracy in zip(tables, curve.raw_accuracy, strict=True):

@@ -80,7 +80,7 @@ def main(config: Config) -> None:
     curves: dict[str, dict[str, Any]] = {}
     seconds: dict[str, tuple[float, float]] = {}
     for name, attack in ours.items():
-        run = lambda attack=attack: sweep(attack, net, x, y, EPS, study.key)
+        run = lambda attack=attack: sweep(attack, net, x, y, EPS, study.key, method="grid")
         fooled, seconds[f"foolbox {name}"] = _twice(theirs[name])
         curve, seconds[f"ours {name}"] = _twice(run)
         # Images wrong without attack count as broken on both sides; foolbox alone counts those

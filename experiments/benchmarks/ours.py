@@ -119,7 +119,9 @@ def measure(
 ) -> Entry:
     """Sweeps the radii with a compiled program; where it is not, the time of that is told apart."""
     key = jax.random.key(seed)
-    run = lambda n, grid: sweep(attack, net, x[:n], y[:n], grid, key, batch_size=BATCH)
+    run = lambda n, grid: sweep(
+        attack, net, x[:n], y[:n], grid, key, method="grid", batch_size=BATCH
+    )
     program, first = (repr(net.module), attack.settings, attack.ball, len(x)), None
     if program not in _compiled:
         _compiled.add(program)

@@ -174,7 +174,7 @@ def launch(
     standing = lambda state: None if active is None else active & ~state.fooled
 
     def attempt(first: int, index: int | jax.Array, state: State, spent: Cost):
-        stage, keys_here = attack.stages[first], _stage_keys(keys, index)
+        stage, keys_here = attack.stages[first], stage_keys(keys, index)
         found, cost = run(stage, keys_here, classifier, x, y, eps, standing(state), index - first)
         better = stronger(found, state)
         if active is not None:
@@ -199,7 +199,7 @@ def launch(
     return state._replace(best=where(eps > 0, state.best, x)), spent
 
 
-def _stage_keys(keys: Keys, index: int | jax.Array) -> Keys:
+def stage_keys(keys: Keys, index: int | jax.Array) -> Keys:
     """The first stage gets the keys as they are, so that ``strongest(a) == a`` bit for bit."""
     data = jax.random.key_data
     first = jnp.asarray(index) == 0

@@ -87,7 +87,8 @@ def at_radius(attack: Attack, ball: Ball) -> Attack:
         >>> at_radius(jd.attacks.gaussian(0.3), jd.l2).cost
         Cost(gradients=0, forwards=2)
     """
-    if attack.minimal and attack.ball is ball:
-        return dataclasses.replace(attack, minimal=False)
-    stages = tuple(s._replace(search=limited(s.search, ball)) for s in attack.stages)
+    again = lambda s: s if attack.minimal and attack.ball is ball else limited(s, ball)
+    stages = tuple(
+        s._replace(search=again(s.search)._replace(minimal=False)) for s in attack.stages
+    )
     return dataclasses.replace(attack, stages=stages, ball=ball, minimal=False)

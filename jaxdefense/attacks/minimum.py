@@ -123,4 +123,5 @@ def limited(search: Search, ball: Ball) -> Search:
         search.step_cost,
         search.finish_cost + Cost(forwards=1),
         f"{search.settings} minimum {ball}",
+        minimal=True,
     )

@@ -107,6 +107,8 @@ class Search(NamedTuple):
         finish: like step, once at the end; reads the last iterate by default.
         init_cost, step_cost, finish_cost: evaluations per example of each.
         settings: all that tells this search from another of the same name, for results on disk.
+        minimal: whether it looks for the closest fooling point and uses eps only to say whether
+            that lies inside, so that one run with ``eps=inf`` serves every radius.
     """
 
     init: Callable[[Keys, Probe, Images, Goal, Radii], State]
@@ -116,6 +118,7 @@ class Search(NamedTuple):
     step_cost: Cost = Cost(gradients=1)
     finish_cost: Cost = Cost(forwards=1)
     settings: str = ""
+    minimal: bool = False
 
 
 class Stage(NamedTuple):
@@ -151,6 +154,54 @@ def where(mask: Flags, yes: jax.Array, no: jax.Array) -> jax.Array:
     return jnp.where(mask.reshape(mask.shape + (1,) * (yes.ndim - 1)), yes, no)
 
 
+class Moves(NamedTuple):
+    """A stage against one classifier, as functions of arrays alone.
+
+    Attributes:
+        aim: (keys, x, y, attempt) -> Goal.
+        start: (keys, x, goal, eps) -> State.
+        step: (keys, made, state, x, goal, eps) -> State, after so many steps ``[b]``.
+        finish: (keys, state, x, goal, eps) -> State.
+    """
+
+    aim: Callable[[Keys, Images, Labels, Any], Goal]
+    start: Callable[[Keys, Images, Goal, Radii], State]
+    step: Callable[[Keys, jax.Array, State, Images, Goal, Radii], State]
+    finish: Callable[[Keys, State, Images, Goal, Radii], State]
+
+
+def moves(stage: Stage, classifier: Classifier) -> Moves:
+    """What one stage does, with the randomness of each move folded into the examples' keys.
+
+    Args:
+        stage: whose moves.
+        classifier: what is differentiated.
+    """
+    search = stage.search
+    # A stage that picks its own target succeeds with any wrong class, whatever its loss is.
+    probe = make_probe(stage.loss, classifier, any_wrong_class=stage.target is not None)
+    # Repeated stages are run inside a loop, so this matters before and after the steps as well.
+    tidy = canonicalize if jax.default_backend() == "cpu" else lambda function: function
+
+    def aim(keys: Keys, x: Images, y: Labels, attempt: int | jax.Array) -> Goal:
+        if stage.target is None:
+            return Goal(y, y)
+        chooser = fold(keys, _CHOOSE)
+        return Goal(y, stage.target(chooser, tidy(probe.logits)(chooser, x), y, attempt))
+
+    def start(keys: Keys, x: Images, goal: Goal, eps: Radii) -> State:
+        return search.init(fold(keys, 0), probe, x, goal, eps)
+
+    def step(keys: Keys, made: jax.Array, state: State, x: Images, goal: Goal, eps: Radii) -> State:
+        here = jax.vmap(jax.random.fold_in)(keys, made + 1)
+        return search.step(here, probe, state, x, goal, eps)
+
+    def finish(keys: Keys, state: State, x: Images, goal: Goal, eps: Radii) -> State:
+        return search.finish(fold(keys, stage.steps + 1), probe, state, x, goal, eps)
+
+    return Moves(aim, tidy(start), tidy(step), tidy(finish))
+
+
 def run(
     stage: Stage,
     keys: Keys,
@@ -161,7 +212,7 @@ def run(
     active: Flags | None = None,
     attempt: int | jax.Array = 0,
 ) -> tuple[State, Cost]:
-    """Runs one stage: the only loop over attack steps in the package.
+    """Runs one stage as one traceable function.
 
     Args:
         stage: what to run.
@@ -176,9 +227,7 @@ def run(
     Returns:
         The last state, and the evaluations each row took ``[b]``.
     """
-    search = stage.search
-    # A stage that picks its own target succeeds with any wrong class, whatever its loss is.
-    probe = make_probe(stage.loss, classifier, any_wrong_class=stage.target is not None)
+    search, do = stage.search, moves(stage, classifier)
     started = jnp.ones(x.shape[0], bool) if active is None else active
     running = lambda state: started if active is None else started & ~state.fooled
 
@@ -189,31 +238,21 @@ def run(
         going = running(old)
         return jax.tree.map(lambda new, old: where(going, new, old), new, old)
 
-    # Repeated stages are run inside a loop, so this matters before and after the steps as well.
-    tidy = canonicalize if jax.default_backend() == "cpu" else lambda function: function
-    goal = Goal(y, y)
-    if stage.target is not None:
-        chooser = fold(keys, _CHOOSE)
-        goal = Goal(y, stage.target(chooser, tidy(probe.logits)(chooser, x), y, attempt))
-    init = tidy(lambda *arguments: search.init(arguments[0], probe, *arguments[1:]))
-    state = init(fold(keys, 0), x, goal, eps)
+    def step(carry):
+        state, steps = carry
+        # Rows that run have all made as many steps as the one that has made most.
+        made = jnp.full_like(steps, steps.max())
+        new = do.step(keys, made, state, x, goal, eps)
+        return settle(state, new), steps + running(state)
 
-    def step(index, state, steps, keys, x, goal, eps):
-        new = search.step(fold(keys, index + 1), probe, state, x, goal, eps)
-        return index + 1, settle(state, new), steps + running(state)
-
-    step = tidy(step)
-    carry = (jnp.zeros((), jnp.int32), state, jnp.zeros(x.shape[0], jnp.int32))
+    goal = do.aim(keys, x, y, attempt)
+    carry = (do.start(keys, x, goal, eps), jnp.zeros(x.shape[0], jnp.int32))
     if stage.steps:
-        carry = jax.lax.while_loop(
-            lambda carry: (carry[0] < stage.steps) & running(carry[1]).any(),
-            lambda carry: step(*carry, keys, x, goal, eps),
-            carry,
-        )
-    _, state, steps = carry
+        unfinished = lambda carry: (carry[1].max() < stage.steps) & running(carry[0]).any()
+        carry = jax.lax.while_loop(unfinished, step, carry)
+    state, steps = carry
     ending = running(state)
-    finish = tidy(lambda keys, *arguments: search.finish(keys, probe, *arguments))
-    last = finish(fold(keys, stage.steps + 1), state, x, goal, eps)
+    last = do.finish(keys, state, x, goal, eps)
     spent = (
         stage.start_cost * started.astype(jnp.int32)
         + search.step_cost * steps

@@ -80,7 +80,12 @@ def _shape(array: Any) -> jax.ShapeDtypeStruct:
 
 
 def clean_correct(deployed, images, labels, key, rows, name="classifier") -> np.ndarray:
-    """Which images are classified correctly without an attack, ``[n]``.
+    """Which images are classified correctly without an attack, ``[n]``; as `clean_logits`."""
+    return clean_logits(deployed, images, labels, key, rows, name).argmax(-1) == labels
+
+
+def clean_logits(deployed, images, labels, key, rows, name="classifier") -> np.ndarray:
+    """Logits ``[n, k]`` of the images without an attack.
 
     Args:
         deployed: the function; images, labels: on the host; key: of the sweep.
@@ -94,7 +99,7 @@ def clean_correct(deployed, images, labels, key, rows, name="classifier") -> np.
     with float32_products():
         logits = _all_logits(deployed, images, key, rows, name)
     checks.check_logits(logits, labels, name)
-    return logits.argmax(-1) == labels
+    return logits
 
 
 def count_classes(function, x: np.ndarray, key: jax.Array) -> int:

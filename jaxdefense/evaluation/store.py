@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import tempfile
@@ -16,14 +15,10 @@ import jax
 import numpy as np
 
 from jaxdefense.attacks.attack import Attack
-from jaxdefense.classifiers import split
-from jaxdefense.errors import InputError
+from jaxdefense.evaluation.identity import identity
 from jaxdefense.evaluation.robustness import Evaluations, Robustness
 from jaxdefense.evaluation.sweep import sweep
 from jaxdefense.typing import Classifier
-
-# Raised whenever the same settings may give other numbers than before.
-VERSION = 2
 
 
 def recall(
@@ -55,9 +50,8 @@ def recall(
     Raises:
         InputError: a function that cannot be told from another; and as `sweep`.
     """
-    surrogate = None if surrogate is deployed else surrogate
-    identity = _identity(attack, deployed, x, y, radii, key, surrogate)
-    path = Path(folder) / f"{attack.name}-{identity[:16]}.npz"
+    name = identity(attack, deployed, x, y, radii, key, surrogate, options.get("method", "nested"))
+    path = Path(folder) / f"{attack.name}-{name[:16]}.npz"
     with contextlib.suppress(Exception):  # whatever numpy and zipfile make of a damaged file
         return _read(path)
     result = sweep(attack, deployed, x, y, radii, key, surrogate, **options)
@@ -70,40 +64,6 @@ def recall(
             stacklevel=2,
         )
     return result
-
-
-def _identity(attack, deployed, x, y, radii, key, surrogate) -> str:
-    if " at 0x" in attack.settings or not all(s.search.settings for s in attack.stages):
-        raise InputError(
-            f"results of {attack.name} cannot be kept, because another attack cannot be told from "
-            "it: give its Search a settings text that says all it does, use named functions as "
-            "losses, or call sweep()"
-        )
-    device, precision = jax.default_backend(), jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
-    digest = hashlib.sha256(
-        f"{VERSION} {attack.settings} {jax.__version__} {device} {precision}".encode()
-    )
-    for function in (deployed, surrogate):
-        arrays, static = split(function)
-        text = repr(static.treedef)
-        if any(callable(leaf) for leaf in static.leaves) or " at 0x" in text:
-            raise InputError(
-                "results of a plain function cannot be kept, because another one cannot be told "
-                "from it: use Frozen(module, variables), or sweep()"
-            )
-        digest.update(f"{text} {static.leaves}".encode())
-        for array in arrays:
-            _update(digest, np.asarray(array))
-    if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.key_data(key)
-    for array in (x, y, np.asarray(radii, np.float32), key):
-        _update(digest, np.asarray(array))
-    return digest.hexdigest()
-
-
-def _update(digest, array: np.ndarray) -> None:
-    digest.update(f"{array.dtype} {array.shape}".encode())
-    digest.update(np.ascontiguousarray(array).tobytes())
 
 
 def _write(path: Path, result: Robustness) -> None:

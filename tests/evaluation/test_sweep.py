@@ -147,7 +147,7 @@ def test_everything_misclassified_needs_no_attack():
 
 def test_an_attack_that_fails_at_large_radii_keeps_what_it_broke_at_small_ones():
     lazy = moving(lambda x, sign, eps: jnp.where(eps < 0.15, x + sign * eps, x))
-    result = jd.sweep(lazy, brightness, X, Y, RADII, KEY)
+    result = jd.sweep(lazy, brightness, X, Y, RADII, KEY, method="grid")
     np.testing.assert_allclose(result.raw_accuracy, [1, 0.8, 0.6, 1, 1])
     np.testing.assert_allclose(result.robust_accuracy, [1, 0.8, 0.6, 0.6, 0.6])
     assert (np.diff(result.robust_accuracy) <= 0).all()
@@ -156,7 +156,7 @@ def test_an_attack_that_fails_at_large_radii_keeps_what_it_broke_at_small_ones()
 
 def test_a_perturbation_smaller_than_a_smaller_radius_counts_there_too():
     short = moving(lambda x, sign, eps: jnp.where(eps > 0.25, x + 0.09 * sign, x))
-    result = jd.sweep(short, brightness, X, Y, RADII, KEY)
+    result = jd.sweep(short, brightness, X, Y, RADII, KEY, method="grid")
     np.testing.assert_allclose(result.raw_accuracy, [1, 1, 1, 1, 0.6])
     np.testing.assert_allclose(result.robust_accuracy, [1, 1, 0.6, 0.6, 0.6])
     np.testing.assert_allclose(result.smallest_radius[:2], 0.1)
@@ -320,7 +320,16 @@ def test_a_random_defence_is_scored_reproducibly_by_its_key():
     )
     x, y = np.repeat(X, 8, 0), np.repeat(Y, 8)
     one, same, other = (
-        jd.sweep(jd.attacks.bim(steps=2), deployed, x, y, RADII, jax.random.key(seed), **options)
+        jd.sweep(
+            jd.attacks.bim(steps=2),
+            deployed,
+            x,
+            y,
+            RADII,
+            jax.random.key(seed),
+            method="grid",
+            **options,
+        )
         for seed, options in ((0, {}), (0, {"batch_size": 16}), (1, {}))
     )
     np.testing.assert_array_equal(one.smallest_radius, same.smallest_radius)
@@ -342,13 +351,20 @@ GRID = [0.0, 0.004, 0.012, 0.03, 0.1]
 
 @functools.cache
 def whole():
-    return jd.sweep(PGD, Linear.classifier(WEIGHTS), IMAGES, LABELS, GRID, KEY)
+    return jd.sweep(PGD, Linear.classifier(WEIGHTS), IMAGES, LABELS, GRID, KEY, method="grid")
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
 def test_batch_size_changes_nothing(batch_size):
     result = jd.sweep(
-        PGD, Linear.classifier(WEIGHTS), IMAGES, LABELS, GRID, KEY, batch_size=batch_size
+        PGD,
+        Linear.classifier(WEIGHTS),
+        IMAGES,
+        LABELS,
+        GRID,
+        KEY,
+        batch_size=batch_size,
+        method="grid",
     )
     np.testing.assert_array_equal(result.smallest_radius, whole().smallest_radius)
     np.testing.assert_array_equal(result.raw_accuracy, whole().raw_accuracy)
@@ -358,7 +374,9 @@ def test_batch_size_changes_nothing(batch_size):
 
 
 def test_the_first_examples_do_not_depend_on_the_rest():
-    part = jd.sweep(PGD, Linear.classifier(WEIGHTS), IMAGES[:4], LABELS[:4], GRID, KEY)
+    part = jd.sweep(
+        PGD, Linear.classifier(WEIGHTS), IMAGES[:4], LABELS[:4], GRID, KEY, method="grid"
+    )
     np.testing.assert_array_equal(part.smallest_radius, whole().smallest_radius[:4])
 
 
@@ -389,7 +407,15 @@ def test_without_early_exit_the_cost_is_the_formula():
     labels = LABELS.at[0].set((LABELS[0] + 1) % 3)  # misclassified: never attacked
     attack = jd.attacks.restarts(PGD, 2)
     result = jd.sweep(
-        attack, Linear.classifier(WEIGHTS), IMAGES, labels, GRID, KEY, surrogate, batch_size=10
+        attack,
+        Linear.classifier(WEIGHTS),
+        IMAGES,
+        labels,
+        GRID,
+        KEY,
+        surrogate,
+        batch_size=10,
+        method="grid",
     )
     rows = 6 * 4
     assert result.knowledge == "surrogate"
@@ -399,7 +425,9 @@ def test_without_early_exit_the_cost_is_the_formula():
 
 def test_early_exit_costs_less_and_breaks_the_same():
     equal = Linear.classifier(WEIGHTS)  # another object, so it counts as a surrogate
-    full = jd.sweep(PGD, Linear.classifier(WEIGHTS), IMAGES, LABELS, GRID, KEY, equal)
+    full = jd.sweep(
+        PGD, Linear.classifier(WEIGHTS), IMAGES, LABELS, GRID, KEY, equal, method="grid"
+    )
     assert full.knowledge == "surrogate"
     assert whole().knowledge == "white-box"
     np.testing.assert_array_equal(whole().raw_accuracy, full.raw_accuracy)
@@ -422,7 +450,7 @@ def test_new_parameters_radii_and_keys_never_retrace():
         if surrogate is not None:
             surrogate = jax.tree_util.Partial(counted, Linear.weights(surrogate))
         deployed = jax.tree_util.Partial(counted, Linear.weights(seed))
-        return jd.sweep(PGD, deployed, IMAGES, LABELS, radii, key, surrogate)
+        return jd.sweep(PGD, deployed, IMAGES, LABELS, radii, key, surrogate, method="grid")
 
     first = run()
     once = len(traces)
@@ -434,6 +462,7 @@ def test_new_parameters_radii_and_keys_never_retrace():
     jd.sweep(
         jd.attacks.pgd(steps=4),
         jax.tree_util.Partial(counted, WEIGHTS), IMAGES, LABELS, (0.0, 0.01, 0.1), KEY,
+        method="grid",
     )  # fmt: skip
     assert len(traces) == once
     run(surrogate=8)
@@ -486,7 +515,7 @@ BUILDERS = {
 
 @pytest.mark.parametrize("library", BUILDERS)
 def test_every_library_gives_the_same_curve(library):
-    result = jd.sweep(PGD, BUILDERS[library](WEIGHTS), IMAGES, LABELS, GRID, KEY)
+    result = jd.sweep(PGD, BUILDERS[library](WEIGHTS), IMAGES, LABELS, GRID, KEY, method="grid")
     for field in ("robust_accuracy", "raw_accuracy", "smallest_radius"):
         np.testing.assert_array_equal(getattr(result, field), getattr(whole(), field))
     np.testing.assert_allclose(result.distance, whole().distance, atol=1e-5)

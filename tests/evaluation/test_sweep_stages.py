@@ -92,7 +92,7 @@ def test_at_each_radius_it_can_be_run_too():
     classifier, x, y, distance = linear()
     each = attacks.at_radius(overshooting(), jd.l2)
     assert not each.minimal
-    result = jd.sweep(each, classifier, x, y, GRID, KEY)
+    result = jd.sweep(each, classifier, x, y, GRID, KEY, method="grid")
     # Projected onto the sphere it fools wherever the sphere is beyond the boundary.
     np.testing.assert_allclose(result.robust_accuracy, (GRID[:, None] < distance).mean(1))
     assert result.evaluations.gradients == 6 * 5
@@ -121,9 +121,9 @@ def test_each_stage_attacks_what_the_earlier_ones_left():
     classifier, x, y, _ = linear(8)
     line_up = attacks.strongest(weak("half", 0.5), weak("most", 0.9), weak("all", 1.0))
     grid = np.linspace(0.001, 0.12, 9).astype(np.float32)
-    result = jd.sweep(line_up, classifier, x, y, grid, KEY)
+    result = jd.sweep(line_up, classifier, x, y, grid, KEY, method="grid")
     alone = {
-        name: jd.sweep(weak(name, share), classifier, x, y, grid, KEY).raw_accuracy
+        name: jd.sweep(weak(name, share), classifier, x, y, grid, KEY, method="grid").raw_accuracy
         for name, share in (("half", 0.5), ("most", 0.9), ("all", 1.0))
     }
     np.testing.assert_allclose(result.raw_accuracy, alone["all"])
@@ -165,7 +165,7 @@ def test_a_nested_find_is_credited_to_its_attack():
         )
 
     classifier, x, y, _ = linear()
-    result = jd.sweep(only_small(1.0), classifier, x, y, [0.1, 0.3], KEY)
+    result = jd.sweep(only_small(1.0), classifier, x, y, [0.1, 0.3], KEY, method="grid")
     assert (result.broken_by[:, 0] == result.broken_by[:, 1]).all()
     assert (result.broken_by[:, 1] == "small").any()
     assert result.raw_accuracy[1] == 1

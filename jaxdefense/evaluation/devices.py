@@ -1,0 +1,56 @@
+"""Data parallelism: rows of a batch over the devices of this process."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxdefense.typing import PyTree
+
+
+@functools.cache
+def local_mesh() -> Mesh | None:
+    """All devices of this process as one axis ``"data"``; None where there is but one."""
+    devices = jax.local_devices()
+    return Mesh(np.array(devices), ("data",)) if len(devices) > 1 else None
+
+
+def whole_rows(rows: int, mesh: Mesh | None) -> int:
+    """The least number of rows from `rows` that the devices can share evenly.
+
+    Example:
+        >>> whole_rows(5, None)
+        5
+    """
+    return rows if mesh is None else -(-rows // mesh.size) * mesh.size
+
+
+def by_row(
+    mesh: Mesh | None, function: Callable[..., PyTree], shared: tuple[Any, ...], rows: PyTree
+) -> PyTree:
+    """``function(*shared, rows)`` with the leading axis of every leaf of `rows` over the mesh.
+
+    Every device works on its rows alone, loops included: none waits for another.
+
+    Args:
+        mesh: of `local_mesh`.
+        function: row i of what it returns depends on row i of `rows` only.
+        shared: what every device gets whole.
+        rows: a pytree of arrays.
+    """
+    if mesh is None:
+        return function(*shared, rows)
+    whole, split = PartitionSpec(), PartitionSpec("data")
+    spread = jax.shard_map(
+        function, mesh=mesh, in_specs=(*[whole] * len(shared), split), out_specs=split,
+        check_vma=False,
+    )  # fmt: skip
+    return spread(*shared, rows)
+
+
+def everywhere(mesh: Mesh | None, arrays: PyTree) -> PyTree:
+    """Arrays on every device, so that they travel once."""
+    return arrays if mesh is None else jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
