@@ -196,18 +196,27 @@ def _l2_reach(gradient: Images, x: Images, amount: PerExample) -> Images:
 def _l2_project(x: Images, point: Images, eps: Radii) -> Images:
     # The nearest point of ball and box is clip(scale * delta) for one scale in (0, 1].
     delta = point - x
-    least = jnp.minimum(eps / jnp.maximum(_l2_norm(delta), 1e-30), 1.0)
-    shrink = lambda amount: jnp.clip(expand(least**amount) * delta, -x, 1.0 - x)
-    moved = shrink(_onto(shrink, _l2_norm, eps, jnp.ones_like(eps)))
-    # Bisection has found which pixels sit at a bound; given those, the scale has a closed form.
-    at_bound = (moved <= -x) | (moved >= 1.0 - x)
-    held = (_flat(jnp.where(at_bound, moved, 0.0)) ** 2).sum(-1)
-    free = _flat(jnp.where(at_bound, 0.0, delta))
-    largest = jnp.maximum(jnp.abs(free).max(-1), 1e-30)
-    length = largest * jnp.sqrt(((free / largest[:, None]) ** 2).sum(-1))
-    scale = jnp.sqrt(jnp.maximum(eps**2 - held, 0.0)) / jnp.maximum(length, 1e-30)
-    exact = jnp.clip(jnp.where(at_bound, moved, expand(scale) * delta), -x, 1.0 - x)
-    return _keep_inside(_l2_norm, x, point, exact, eps)
+    room = jnp.where(delta > 0, 1.0 - x, x)
+    size = jnp.abs(delta)
+    largest = jnp.maximum(_flat(size).max(-1), 1e-30)
+    unit = size / expand(largest)  # squares of tiny differences would underflow
+
+    def refine(carry):
+        # Given which pixels are at a bound the scale has a closed form, which can only bring more
+        # of them there: it rises to the solution and stays.
+        scale, _, count = carry
+        full = expand(scale) * unit >= room
+        held = (_flat(jnp.where(full, room, 0.0)) ** 2).sum(-1)
+        free = (_flat(jnp.where(full, 0.0, unit)) ** 2).sum(-1)
+        left = jnp.sqrt(jnp.maximum(eps**2 - held, 0.0))
+        new = jnp.where(free > 0, left / jnp.sqrt(jnp.where(free > 0, free, 1.0)), scale)
+        return jnp.maximum(new, scale), scale, count + 1
+
+    moving = lambda carry: (carry[0] > carry[1]).any() & (carry[2] < _HALVINGS)
+    none = jnp.zeros_like(eps)
+    scale, _, _ = jax.lax.while_loop(moving, refine, refine((none, none - 1.0, 0)))
+    moved = jnp.sign(delta) * jnp.minimum(expand(scale) * unit, room)
+    return _keep_inside(_l2_norm, x, point, moved, eps)
 
 
 # ------------------------------------------------------------------------------------------ l1
@@ -261,18 +270,25 @@ def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
     delta = point - x
     size = jnp.abs(delta)
 
-    def shrink(level):
-        return jnp.clip(jnp.sign(delta) * jnp.maximum(size - expand(level), 0.0), -x, 1.0 - x)
+    room = jnp.where(delta > 0, 1.0 - x, x)
+    taken = lambda level: jnp.clip(size - expand(level), 0.0, room)
 
-    level = _onto(shrink, _l1_norm, eps, jnp.abs(_flat(delta)).max(-1))
-    moved = shrink(level)
-    at_bound = (moved <= -x) | (moved >= 1.0 - x)
-    free = (size > expand(level)) & ~at_bound
-    held = _flat(jnp.where(at_bound, jnp.abs(moved), 0.0)).sum(-1)
-    spare = _flat(jnp.where(free, size, 0.0)).sum(-1) + held - eps
-    count = _flat(free).sum(-1)
-    exact = jnp.where(count > 0, spare / jnp.maximum(count, 1), level)
-    return _keep_inside(_l1_norm, x, point, shrink(exact), eps)
+    def refine(carry):
+        # Newton's method on a piecewise linear function, kept inside a bracket.
+        low, high, level, _, count = carry
+        left = size - expand(level)
+        excess = _flat(jnp.clip(left, 0.0, room)).sum(-1) - eps
+        free = _flat((left > 0) & (left < room)).sum(-1)
+        low, high = jnp.where(excess > 0, level, low), jnp.where(excess > 0, high, level)
+        new = level + excess / jnp.maximum(free, 1)
+        new = jnp.where((free > 0) & (new >= low) & (new <= high), new, 0.5 * (low + high))
+        return low, high, new, level, count + 1
+
+    unsettled = lambda c: (jnp.abs(c[2] - c[3]) > 1e-7 * c[2]).any() & (c[4] < _HALVINGS)
+    most, none = _flat(size).max(-1), jnp.zeros_like(eps)
+    start = refine((none, most, none, none, 0))
+    level = jax.lax.while_loop(unsettled, refine, start)[2]
+    return _keep_inside(_l1_norm, x, point, jnp.sign(delta) * taken(level), eps)
 
 
 # A pixel of x_adv is rounded by at most 2**-25 (half a unit in the last place below 1), and the
