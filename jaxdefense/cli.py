@@ -125,6 +125,22 @@ class _Subject:
 
 
 @dataclasses.dataclass(frozen=True)
+class _Share:
+    """Several processes that share the work, on one host or many."""
+
+    processes: int | None = None
+    """how many; start each with its own --share.process"""
+    process: int | None = None
+    """which this is, from 0"""
+    coordinator: str | None = None
+    """HOST:PORT of process 0"""
+    launcher: bool = False
+    """let SLURM or another launcher say all that"""
+    patience: float = 20.0
+    """seconds without a sign of life until a process counts as dead"""
+
+
+@dataclasses.dataclass(frozen=True)
 class Sweep(_Subject):
     """Robust accuracy of your own classifier over a grid of radii.
 
@@ -138,16 +154,38 @@ class Sweep(_Subject):
     """see: jaxdefense list"""
     radii: tuple[float, ...] = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3)
     """in pixel units of [0, 1]"""
+    method: str = "nested"
+    """nested (fast) or grid (every radius from scratch)"""
+    resume: str | None = None
+    """folder for finished blocks of examples: a killed run goes on from them"""
+    share: _Share = dataclasses.field(default_factory=lambda: _Share())
 
     def run(self) -> None:
         """Prints the curve."""
         from jaxdefense import attacks
-        from jaxdefense.evaluation import sweep
+        from jaxdefense.evaluation import processes, sweep
 
+        shared = self.share.processes is not None or self.share.launcher
+        if shared:
+            if self.resume is None:
+                raise InputError(
+                    "several processes share a sweep through a folder that all can write: name it "
+                    "with --resume"
+                )
+            processes.join(
+                self.resume, self.share.coordinator, self.share.processes, self.share.process,
+                self.share.patience,
+            )  # fmt: skip
         attack = attacks.make(self.attack, self.norm)
         classifier, x, y, key, source = self.load()
-        result = sweep(attack, classifier, x, y, self.radii, key, progress=True)
-        print(f"{source}; {result}")
+        result = sweep(
+            attack, classifier, x, y, self.radii, key, method=self.method, resume=self.resume,
+            progress=True,
+        )  # fmt: skip
+        if not shared or jax.process_index() == 0:
+            print(f"{source}; {result}")
+        if shared and self.resume is not None:
+            processes.leave(self.resume)
 
 
 @dataclasses.dataclass(frozen=True)
