@@ -1,10 +1,14 @@
 """The nested sweep: every example's smallest broken radius for little more than one attack.
 
-Balls are nested, so an example needs no attack at a radius above one at which it is broken. Each
-row starts at the largest radius; once it fools, its radius shrinks (`slots`) to about where the
-attack begins to fail; then one full run from scratch just below, the same that ``method="grid"``
-makes there, shows that nothing more is found. Survivors go to the next attack of a line-up at that
-radius and no other. Slots that fall free take the next row at once.
+Balls are nested, so an example needs no attack at a radius above one at which it is broken. A few
+gradients guess how far each example's boundary is. The attack starts a little above that, from
+where the guess points; once it fools, the radius shrinks to about where it begins to fail
+(`slots`); then one full run from scratch just below, the same that ``method="grid"`` makes there,
+shows that nothing more is found. Survivors go to the next attack of a line-up at that radius and no
+other. Slots that fall free take the next row at once.
+
+Only what the attack itself reads counts as found, checked and scored as any other image. Attacks
+without gradients do without the guess: they start at the largest radius.
 """
 
 from collections import deque

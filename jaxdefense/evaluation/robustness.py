@@ -59,8 +59,8 @@ class Robustness:
         broken_by: ``[n, e]``: which attack of the line-up broke the example at that radius (or at
             another, with a perturbation that lies within it); empty where none did, or where it is
             misclassified clean.
-        raw_accuracy: ``[e]``: from the attack at that radius alone. Where it rises with eps the
-            attack is weak.
+        raw_accuracy: ``[e]``: with ``method="grid"``, from the attack at that radius alone; where
+            it rises with eps the attack is weak. Else as `robust_accuracy`.
         clean_accuracy: without any attack.
         evaluations: gradients and forward passes spent.
         n: number of examples.

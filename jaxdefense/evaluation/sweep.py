@@ -181,6 +181,8 @@ def sweep(
     )
     if attack.minimal:
         distance = everywhere
+    if method == "nested" and attack.ball is not None:
+        raw = robust  # no radius was measured by itself
     norm = "sigma" if attack.ball is None else attack.ball.name
     knowledge = "white-box" if white_box or averages(attacked, deployed) else "surrogate"
     return Robustness(

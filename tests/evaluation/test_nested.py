@@ -215,6 +215,8 @@ def test_a_surrogate_gives_the_curve_of_the_grid():
     )
     np.testing.assert_array_equal(fast.robust_accuracy, full.robust_accuracy)
     np.testing.assert_array_equal(fast.smallest_radius, full.smallest_radius)
+    np.testing.assert_array_equal(fast.raw_accuracy, fast.robust_accuracy)
+    assert fast.warnings == ()  # examples that have left are not a curve that rises
     assert fast.evaluations.gradients < full.evaluations.gradients
 
 
