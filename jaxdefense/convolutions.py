@@ -3,7 +3,9 @@
 XLA on CPU tidies convolutions only in a program's entry computation. Inside ``scan``,
 ``fori_loop``, ``while_loop`` or ``cond`` the input gradient of a convolution keeps a layout that no
 fast kernel takes and runs 6 to 10 times slower (jax issue 12868). Writing every convolution as
-NHWC, HWIO -> NHWC before the loop is compiled cures it; the numbers are the same.
+NHWC, HWIO -> NHWC before the loop is compiled cures it. On the way thin convolutions and max pools
+become programs that are fast on a CPU anywhere (`folding`). The numbers are the same, up to the
+order of sums.
 """
 
 from collections.abc import Callable
@@ -12,6 +14,8 @@ from typing import Any
 import jax
 from jax import lax
 from jax.extend import core as jex
+
+from jaxdefense import folding
 
 _CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
 
@@ -26,16 +30,34 @@ def _canonical(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Ar
         (0, rank - 1, *range(1, rank - 1)),
     )
     if numbers == channels_last:
-        return lax.conv_general_dilated_p.bind(lhs, rhs, **params)
+        return _convolve(lhs, rhs, params)
     (n, c, *space), (o, i, *window), out = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
-    result: jax.Array = lax.conv_general_dilated_p.bind(
+    result = _convolve(
         lax.transpose(lhs, (n, *space, c)),
         lax.transpose(rhs, (*window, i, o)),
-        **{**params, "dimension_numbers": channels_last},
+        {**params, "dimension_numbers": channels_last},
     )
     source = (out[0], *out[2:], out[1])
     inverse = [source.index(axis) for axis in range(rank)]
     return lax.transpose(result, inverse)
+
+
+def _convolve(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Array:
+    if folding.is_thin(lhs, rhs, params):
+        return folding.fold(lhs, rhs, params)
+    result: jax.Array = lax.conv_general_dilated_p.bind(lhs, rhs, **params)
+    return result
+
+
+def _pooled(equation: Any, inputs: list[Any]) -> jax.Array | None:
+    """Max pooling or its gradient, where there is a faster program for it."""
+    name, params = equation.primitive.name, equation.params
+    if name == "reduce_window_max" and folding.is_tiled(params):
+        return folding.pool(inputs[0], params)
+    largest = params.get("select_prim") is lax.ge_p
+    if name == "select_and_scatter_add" and largest and folding.is_tiled(params):
+        return folding.unpool(inputs[0], inputs[1], params)
+    return None
 
 
 def _evaluate(jaxpr, consts, *args):
@@ -47,6 +69,8 @@ def _evaluate(jaxpr, consts, *args):
         primitive = equation.primitive
         if primitive is lax.conv_general_dilated_p:
             outputs = [_canonical(inputs[0], inputs[1], equation.params)]
+        elif (pooled := _pooled(equation, inputs)) is not None:
+            outputs = [pooled]
         elif primitive.name in _CALLS:
             inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
             outputs = _evaluate(inner.jaxpr, inner.consts, *inputs)

@@ -186,3 +186,74 @@ def test_it_can_be_mapped():
     gradient = jax.grad(lambda x: net(x)[:, 0].sum())
     mapped = jax.vmap(canonicalize(gradient))(x)
     np.testing.assert_allclose(mapped, jax.vmap(gradient)(x), rtol=2e-4, atol=1e-5)
+
+
+# ------------------------------------------------------------------- thin convolutions and pools
+
+
+THIN = [
+    (3, (1, 6), "SAME", "NHWC"),
+    (3, (3, 8), "VALID", "NCHW"),
+    (5, (1, 6), "SAME", "NCHW"),
+    (5, (2, 1), "VALID", "NHWC"),
+    (5, (3, 8), ((2, 1), (0, 3)), "NHWC"),
+    (7, (1, 4), "SAME", "NHWC"),
+    (7, (2, 1), ((2, 1), (0, 1)), "NCHW"),
+]
+
+
+@pytest.mark.parametrize(("window", "channels", "padding", "layout"), THIN)
+def test_thin_convolutions_are_folded_to_the_same_numbers(window, channels, padding, layout):
+    x = jax.random.normal(KEY, (2, 12, 10, channels[0]))
+    kernel = jax.random.normal(KEY, (window, window, *channels))
+    names = (layout, "HWIO", layout)
+    if layout == "NCHW":
+        x = x.transpose(0, 3, 1, 2)
+    layer = lambda x, kernel: lax.conv_general_dilated(
+        x, kernel, (1, 1), padding, dimension_numbers=names
+    )
+    for function in (layer, energy(layer)):
+        wanted, found = function(x, kernel), canonicalize(function)(x, kernel)
+        for one, other in zip(jax.tree.leaves(wanted), jax.tree.leaves(found), strict=True):
+            np.testing.assert_allclose(other, one, rtol=5e-4, atol=2e-4 * np.abs(one).max())
+
+
+def test_folding_takes_place_where_it_pays_and_only_there():
+    def shapes(function, *args):
+        jaxpr = jax.make_jaxpr(canonicalize(function))(*args).jaxpr
+        return [
+            e.invars[1].aval.shape for e in jaxpr.eqns if e.primitive is lax.conv_general_dilated_p
+        ]
+
+    def layer(strides=(1, 1)):
+        return lambda x, kernel: lax.conv_general_dilated(
+            x, kernel, strides, "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
+    grey, odd, wide = (jnp.zeros(s) for s in ((1, 8, 8, 1), (1, 7, 8, 1), (1, 8, 8, 16)))
+    assert shapes(layer(), grey, jnp.zeros((5, 5, 1, 6))) == [(3, 3, 4, 24)]
+    assert shapes(layer(), odd, jnp.zeros((5, 5, 1, 6))) == [(5, 5, 1, 6)]
+    assert shapes(layer(), wide, jnp.zeros((3, 3, 16, 16))) == [(3, 3, 16, 16)]
+    assert shapes(layer((2, 2)), grey, jnp.zeros((5, 5, 1, 6))) == [(5, 5, 1, 6)]
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 8, 3), (2, 7, 9, 3)])
+@pytest.mark.parametrize("window", [(2, 2), (3, 2)])
+def test_pools_and_their_gradients(shape, window):
+    # Few values, so that many windows have several largest ones.
+    x = jnp.round(2 * jax.random.normal(KEY, shape)) / 2
+    weights = jax.random.normal(KEY, nn.max_pool(x, window, window).shape)
+    function = jax.value_and_grad(lambda x: (weights * nn.max_pool(x, window, window)).sum())
+    primitives = {str(e.primitive) for e in jax.make_jaxpr(canonicalize(function))(x).jaxpr.eqns}
+    assert not primitives & {"reduce_window_max", "select_and_scatter_add"}
+    wanted, found = function(x), canonicalize(function)(x)
+    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5)
+    np.testing.assert_array_equal(found[1], wanted[1])
+
+
+@pytest.mark.parametrize("settings", [{"strides": (1, 1)}, {"padding": "SAME"}])
+def test_pools_that_overlap_or_reach_beyond_stay_as_they_are(settings):
+    options = {"strides": (2, 2)} | settings
+    function = jax.grad(lambda x: nn.max_pool(x, (2, 2), **options).sum())
+    x = jax.random.normal(KEY, (1, 7, 7, 2))
+    np.testing.assert_array_equal(canonicalize(function)(x), function(x))
