@@ -15,10 +15,8 @@ import numpy as np
 
 from jaxdefense.typing import Images, Keys, PerExample, Radii
 
-# Bisections until the bracket is below float32 resolution.
-_HALVINGS = 32
-# Pixels this near to 0 or 1 are at it.
-_EDGE = 1e-6
+_HALVINGS = 32  # until the bracket is below float32 resolution
+_EDGE = 1e-6  # pixels this near to 0 or 1 are at it
 
 
 class Ball(NamedTuple):
@@ -198,12 +196,11 @@ def _l2_project(x: Images, point: Images, eps: Radii) -> Images:
     delta = point - x
     room = jnp.where(delta > 0, 1.0 - x, x)
     size = jnp.abs(delta)
-    largest = jnp.maximum(_flat(size).max(-1), 1e-30)
-    unit = size / expand(largest)  # squares of tiny differences would underflow
+    # Scaled, because squares of tiny differences would underflow.
+    unit = size / expand(jnp.maximum(_flat(size).max(-1), 1e-30))
 
     def refine(carry):
-        # Given which pixels are at a bound the scale has a closed form, which can only bring more
-        # of them there: it rises to the solution and stays.
+        # For given pixels at a bound the scale has a closed form, which only brings more there.
         scale, _, count = carry
         full = expand(scale) * unit >= room
         held = (_flat(jnp.where(full, room, 0.0)) ** 2).sum(-1)
@@ -213,8 +210,7 @@ def _l2_project(x: Images, point: Images, eps: Radii) -> Images:
         return jnp.maximum(new, scale), scale, count + 1
 
     moving = lambda carry: (carry[0] > carry[1]).any() & (carry[2] < _HALVINGS)
-    none = jnp.zeros_like(eps)
-    scale, _, _ = jax.lax.while_loop(moving, refine, refine((none, none - 1.0, 0)))
+    scale = jax.lax.while_loop(moving, refine, refine((jnp.zeros_like(eps), eps, 0)))[0]
     moved = jnp.sign(delta) * jnp.minimum(expand(scale) * unit, room)
     return _keep_inside(_l2_norm, x, point, moved, eps)
 
@@ -271,7 +267,6 @@ def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
     size = jnp.abs(delta)
 
     room = jnp.where(delta > 0, 1.0 - x, x)
-    taken = lambda level: jnp.clip(size - expand(level), 0.0, room)
 
     def refine(carry):
         # Newton's method on a piecewise linear function, kept inside a bracket.
@@ -286,26 +281,22 @@ def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
 
     unsettled = lambda c: (jnp.abs(c[2] - c[3]) > 1e-7 * c[2]).any() & (c[4] < _HALVINGS)
     most, none = _flat(size).max(-1), jnp.zeros_like(eps)
-    start = refine((none, most, none, none, 0))
-    level = jax.lax.while_loop(unsettled, refine, start)[2]
-    return _keep_inside(_l1_norm, x, point, jnp.sign(delta) * taken(level), eps)
+    level = jax.lax.while_loop(unsettled, refine, refine((none, most, none, none, 0)))[2]
+    return _keep_inside(
+        _l1_norm, x, point, jnp.sign(delta) * jnp.clip(size - expand(level), 0.0, room), eps
+    )
 
 
-# A pixel of x_adv is rounded by at most 2**-25 (half a unit in the last place below 1), and the
-# perturbation is measured exactly, in float64; the norm itself is rounded once more in float32.
+# A pixel of x_adv is rounded by at most 2**-25, half a unit in the last place below 1; the norm of
+# the perturbation once more in float32.
 _ULP = 2.0**-24
 
-linf = Ball(
-    "linf", _linf_norm, _linf_sample, _linf_steepest, _linf_reach, _linf_project,
-    lambda n: 2 * _ULP,
-)  # fmt: skip
-l2 = Ball(
-    "l2", _l2_norm, _l2_sample, _l2_steepest, _l2_reach, _l2_project,
-    lambda n: 2 * math.sqrt(n) * _ULP,
-)  # fmt: skip
-l1 = Ball(
-    "l1", _l1_norm, _l1_sample, _l1_steepest, _l1_reach, _l1_project, lambda n: 2 * n * _ULP
-)  # fmt: skip
+linf = Ball("linf", _linf_norm, _linf_sample, _linf_steepest, _linf_reach, _linf_project,
+            lambda n: 2 * _ULP)  # fmt: skip
+l2 = Ball("l2", _l2_norm, _l2_sample, _l2_steepest, _l2_reach, _l2_project,
+          lambda n: 2 * math.sqrt(n) * _ULP)  # fmt: skip
+l1 = Ball("l1", _l1_norm, _l1_sample, _l1_steepest, _l1_reach, _l1_project,
+          lambda n: 2 * n * _ULP)  # fmt: skip
 
 BALLS: dict[str, Ball] = {ball.name: ball for ball in (linf, l2, l1)}
 
@@ -315,8 +306,8 @@ def norm64(ball: Ball, x: np.ndarray, x_adv: np.ndarray) -> np.ndarray:
     delta = np.asarray(x_adv, np.float64) - np.asarray(x, np.float64)
     if ball.name == "l0":  # pixels, not channels
         return (delta != 0).any(-1).reshape(len(delta), -1).sum(-1).astype(np.float64)
-    order = {"linf": np.inf, "l2": 2, "l1": 1}[ball.name]
-    return np.linalg.norm(delta.reshape(len(delta), -1), ord=order, axis=-1)
+    orders = {"linf": np.inf, "l2": 2, "l1": 1}
+    return np.linalg.norm(delta.reshape(len(delta), -1), ord=orders[ball.name], axis=-1)
 
 
 def inside64(ball: Ball, x: np.ndarray, x_adv: np.ndarray, eps: np.ndarray) -> np.ndarray:

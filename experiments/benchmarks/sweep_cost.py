@@ -23,7 +23,6 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from matplotlib.figure import Figure
 
 from experiments.benchmarks import subjects
 from experiments.benchmarks.ours import Budget
@@ -35,7 +34,8 @@ from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import JaxdefenseError
 from jaxdefense.losses import cross_entropy
 from jaxdefense.reporting import Table, ensure_folder, versions
-from jaxdefense.reporting.figures import COLORS, save, styled
+from jaxdefense.reporting.costs import costs
+from jaxdefense.reporting.figures import save
 from jaxdefense.reporting.records import jsonable, write_atomically
 
 PEERS = ("foolbox", "torchattacks", "ART")
@@ -99,7 +99,8 @@ def main(config: Config) -> None:
     report = {"meta": meta, "networks": found}
     write_atomically(folder / "cost.json", json.dumps(jsonable(report, "cost"), indent=1))
     write_atomically(folder / "cost.md", _text(config, meta, found, "pipe"))
-    save(_figure(config, found), folder / "cost")
+    label = f"seconds, PGD-{config.steps}"
+    save(costs(config.counts, _panels(config, found), "radii of the curve", label), folder / "cost")
     print(f"\n{_text(config, meta, found, 'simple')}")
     _judge(config, found)
 
@@ -241,23 +242,16 @@ def _lowest(row: dict[str, Any]) -> np.ndarray:
     return np.min([p["accuracy"] for p in row["peers"].values()], axis=0)
 
 
-@styled
-def _figure(config: Config, found: list[dict[str, Any]]) -> Figure:
+def _panels(config: Config, found: list[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """Seconds against the number of radii, ours and the fastest peer's."""
-    figure = Figure(figsize=(3.2 * len(found), 3.0), layout="constrained")
-    for axes, row in zip(figure.subplots(1, len(found), squeeze=False)[0], found, strict=True):
+    panels = {}
+    for row in found:
         single = min(p["single"] for p in row["peers"].values())
-        counts = np.array(config.counts)
-        ours = [row["ours"][c]["seconds"] for c in config.counts]
-        axes.plot(counts, single * counts, color=COLORS[1], marker="s", label="fastest peer")
-        axes.plot(counts, ours, color=COLORS[2], marker="o", label="ours")
-        axes.set(xscale="log", yscale="log", title=f"{row['network']}, n = {row['n']}")
-        axes.set_xlabel("radii of the curve")
-        axes.set_xticks(counts, [str(c) for c in counts])
-        axes.minorticks_off()
-        axes.set_ylabel(f"seconds, PGD-{config.steps}")
-        axes.legend()
-    return figure
+        panels[f"{row['network']}, n = {row['n']}"] = {
+            "fastest peer": [single * count for count in config.counts],
+            "ours": [row["ours"][count]["seconds"] for count in config.counts],
+        }
+    return panels
 
 
 def _judge(config: Config, found: list[dict[str, Any]]) -> None:

@@ -131,13 +131,26 @@ def _check_ascends(rule: optax.GradientTransformation) -> None:
 def fgsm(ball: Ball = linf, *, loss: Loss = cross_entropy) -> Attack:
     """Fast gradient sign method (Goodfellow et al. 2015, arXiv 1412.6572), in any norm.
 
-    One step of length eps from the image. Costs one gradient and one forward pass.
+    One step of length eps from the image. Costs one gradient and one forward pass; in l1 twice
+    that, because two steps are tried: the steepest, which fills the pixels of largest gradient, and
+    the gradient itself at that length, which is better where eps is worth few pixels only.
 
     Example:
         >>> fgsm().cost
         Cost(gradients=1, forwards=1)
     """
-    return pgd(ball, 1, 1.0, loss=loss, random_start=False, name="fgsm")
+    steepest = pgd(ball, 1, 1.0, loss=loss, random_start=False, name="fgsm")
+    if ball.name != "l1":
+        return steepest
+    spread = pgd(ball, 1, 1.0, loss=loss, rule=_spread(), random_start=False, steepest=False)
+    return Attack("fgsm", (*steepest.stages, *spread.stages), ball)
+
+
+@functools.cache
+def _spread() -> optax.GradientTransformation:
+    rule = optax.stateless(_over_l1)
+    _NAMES[rule] = "spread"
+    return rule
 
 
 def bim(

@@ -13,7 +13,7 @@ without gradients do without the guess: they start at the largest radius.
 
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from jaxdefense.attacks.search import Stage
 from jaxdefense.classifiers import split
 from jaxdefense.evaluation.clean import keys_at
 from jaxdefense.evaluation.devices import everywhere, local_mesh, whole_rows
+from jaxdefense.evaluation.finds import Answer, Finds, Task
 from jaxdefense.evaluation.grid import Measured
 from jaxdefense.evaluation.slots import (
     LOOKS,
@@ -49,57 +50,6 @@ ABOVE = 1.4
 SOON = 10
 # Where nothing has fooled yet, the next radius is so many times the last.
 GROWTH = 1.4
-
-
-class Task(NamedTuple):
-    """One row's work.
-
-    Attributes:
-        example: its index.
-        radius: index of the radius to start at.
-        shrink: whether to go below it.
-        warm: whether to begin where the guess points.
-    """
-
-    example: int
-    radius: int
-    shrink: bool = True
-    warm: bool = False
-
-
-class Answer(NamedTuple):
-    """What came of a task: success, its norm, and whether the search claimed it while it ran."""
-
-    task: Task
-    success: bool
-    norm: float
-    claimed: bool
-
-
-class Finds:
-    """What is known of every example, over an ascending grid of positive radii.
-
-    Attributes:
-        index: ``[n]``: of the smallest radius at which the example is broken; e where at none.
-        norm: ``[n]``: of the smallest fooling perturbation; inf where none.
-        by: ``[n, e]``: the unit that broke it at each radius; -1 where none.
-        gradients, forwards, violations, attempts: what was spent and what was wrong.
-    """
-
-    def __init__(self, count: int, radii: np.ndarray):
-        self.radii = radii
-        self.index = np.full(count, len(radii))
-        self.norm = np.full(count, np.inf)
-        self.by = np.full((count, len(radii)), -1)
-        self.gradients = self.forwards = self.violations = self.attempts = 0
-
-    def add(self, example: int, norm: float, slack: float, unit: int) -> None:
-        """A perturbation that fools."""
-        within = norm <= self.radii * (1 + 4 * np.finfo(np.float32).eps) + slack
-        index = int(np.argmax(within)) if within.any() else len(self.radii)
-        self.by[example, index : self.index[example]] = unit
-        self.index[example] = min(self.index[example], index)
-        self.norm[example] = min(self.norm[example], norm)
 
 
 class Engine:
