@@ -6,6 +6,7 @@ from jaxdefense.classifiers import Frozen as Frozen
 from jaxdefense.classifiers import Normalized as Normalized
 from jaxdefense.classifiers import Purified as Purified
 from jaxdefense.classifiers import Randomized as Randomized
+from jaxdefense.convolutions import canonicalize as canonicalize
 from jaxdefense.evaluation import Robustness as Robustness
 from jaxdefense.evaluation import autoattack as autoattack
 from jaxdefense.evaluation import craft as craft
@@ -15,6 +16,7 @@ from jaxdefense.geometry import l1 as l1
 from jaxdefense.geometry import l2 as l2
 from jaxdefense.geometry import linf as linf
 from jaxdefense.pixels import l0 as l0
+from jaxdefense.surrogates import bfloat16 as bfloat16
 from jaxdefense.surrogates import bpda as bpda
 from jaxdefense.surrogates import diverse as diverse
 from jaxdefense.surrogates import ensemble as ensemble

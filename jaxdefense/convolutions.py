@@ -15,7 +15,7 @@ import jax
 from jax import lax
 from jax.extend import core as jex
 
-from jaxdefense import folding
+from jaxdefense import folding, winograd
 
 _CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
 
@@ -45,6 +45,8 @@ def _canonical(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Ar
 def _convolve(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Array:
     if folding.is_thin(lhs, rhs, params):
         return folding.fold(lhs, rhs, params)
+    if winograd.suits(lhs, rhs, params):
+        return winograd.convolve(lhs, rhs, params)
     result: jax.Array = lax.conv_general_dilated_p.bind(lhs, rhs, **params)
     return result
 

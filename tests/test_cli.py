@@ -152,7 +152,7 @@ def test_list_names_everything(capsys):
 
 
 MODEL = textwrap.dedent("""
-    import jax, jax.numpy as jnp
+    import flax.linen as nn, jax, jax.numpy as jnp, jaxdefense
     W = jax.random.normal(jax.random.key(0), (64, 10))
     number = 3
 
@@ -161,6 +161,15 @@ MODEL = textwrap.dedent("""
 
     def make():
         return classifier
+
+    class Net(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(10)(x.reshape(len(x), -1))
+
+    def make_module():
+        variables = {"params": {"Dense_0": {"kernel": W, "bias": jnp.zeros(10)}}}
+        return jaxdefense.Frozen(Net(), variables)
 
     def make_number():
         return number
@@ -189,6 +198,19 @@ def test_sweep_of_a_model_or_of_what_makes_one(capsys, model):
     assert printed[0] == printed[1]
     for part in ("scikit-learn digits", "seed 0", "fgsm, white-box, n = 20", "robust accuracy %"):
         assert part in printed[0]
+
+
+def test_a_sweep_from_its_blocks(capsys, model, tmp_path):
+    command = ["sweep", f"{model}:make_module", *SWEEP, "--resume", str(tmp_path / "blocks")]
+    printed = []
+    for _ in range(2):
+        cli.main(command)
+        printed.append(capsys.readouterr().out)
+    assert printed[0] == printed[1]
+    (block,) = (tmp_path / "blocks").rglob("*.npz")
+    block.write_bytes(b"damaged")
+    cli.main(command)
+    assert capsys.readouterr().out == printed[0]
 
 
 @pytest.mark.parametrize(

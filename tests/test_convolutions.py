@@ -151,6 +151,54 @@ def test_gradients_of_models(library):
     )
 
 
+def linen_training():
+    variables = LinenNet().init(KEY, IMAGES)
+    return variables, lambda variables, x: LinenNet().apply(variables, x)
+
+
+def nnx_training():
+    graph, state = nnx.split(NnxNet())
+    return state, lambda state, x: nnx.merge(graph, state, copy=True)(x)
+
+
+class EquinoxNet(eqx.Module):
+    conv: eqx.nn.Conv2d
+
+    def __init__(self):
+        self.conv = eqx.nn.Conv2d(4, 3, 3, stride=2, key=KEY)
+
+    def __call__(self, x):
+        return self.conv(x.transpose(2, 0, 1)).mean((1, 2))
+
+
+def equinox_training():
+    arrays, rest = eqx.partition(EquinoxNet(), eqx.is_array)
+    return arrays, lambda arrays, x: jax.vmap(eqx.combine(arrays, rest))(x)
+
+
+@pytest.mark.parametrize("library", [linen_training, nnx_training, equinox_training])
+def test_a_training_loop_learns_the_same(library):
+    weights, call = library()
+    gradient = jax.grad(lambda weights, x: jax.nn.log_softmax(call(weights, x))[:, 0].mean())
+
+    def train(gradient, weights, batches):
+        move = lambda weight, slope: weight - 0.1 * slope
+        step = lambda weights, x: (jax.tree.map(move, weights, gradient(weights, x)), None)
+        return lax.scan(step, weights, batches)[0]
+
+    batches = jax.random.uniform(KEY, (3, *IMAGES.shape))
+    plain, fast = (
+        jax.jit(lambda *args, g=g: train(g, *args))(weights, batches)
+        for g in (gradient, canonicalize(gradient))
+    )
+    moved = jax.tree.map(lambda one, other: float(abs(one - other).max()), plain, weights)
+    assert max(jax.tree.leaves(moved)) > 1e-3
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), fast, plain)
+    forms = convolutions(gradient, weights, IMAGES)
+    assert set(convolutions(canonicalize(gradient), weights, IMAGES)) == {CANONICAL}
+    assert set(forms) != {CANONICAL}
+
+
 def test_a_checked_out_layout_is_left_alone():
     net = conv_net()
     forward = lambda x: net(x)

@@ -1,7 +1,9 @@
 """Surrogates: straight-through gradients, averages over draws, input diversity, ensembles."""
 
 import functools
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -21,6 +23,14 @@ LINEAR = Linear.classifier(WEIGHTS)
 X, Y = Linear.data(count=12)
 KEYS = jd.example_keys(KEY, len(X))
 PGD = attacks.pgd(jd.linf, 8)
+
+
+class Flat(nn.Module):
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(3, dtype=self.dtype)(x.reshape(len(x), -1))
 
 
 def coarse(x):
@@ -287,6 +297,29 @@ def test_ensemble_wants_the_same_classes():
         ensemble()
     with pytest.raises(InputError, match="their classes must be the same"):
         ensemble(LINEAR, Linear.classifier(Linear.weights(classes=4)))(X)
+
+
+def test_bfloat16_is_the_rounded_function_with_its_gradient():
+    net = jd.Frozen(Flat(), Flat().init(KEY, X))
+    rough = jd.bfloat16(jd.Purified(lambda x: 1 - x, net))
+    logits = jd.Purified(lambda x: 1 - x, net)(X)
+    assert rough(X).dtype == jnp.float32
+    gap = float(abs(rough(X) - logits).max() / abs(logits).max())
+    assert 1e-4 < gap < 0.03  # of 8 bits, not of 24
+    slope = lambda f: jax.grad(lambda x: f(x)[:, 0].sum())(X)
+    exact = slope(jd.Purified(lambda x: 1 - x, net))
+    assert slope(rough).dtype == jnp.float32
+    np.testing.assert_allclose(slope(rough), exact, rtol=0.02, atol=1e-3)
+
+
+def test_a_sweep_scores_bfloat16_on_the_deployed_function():
+    weights = jnp.asarray(WEIGHTS)
+    net = jax.tree_util.Partial(lambda w, x: x.reshape(len(x), -1) @ w, weights)
+    curve = jd.sweep(PGD, net, X, Y, [0.05, 0.2], KEY, jd.bfloat16(net))
+    exact = jd.sweep(PGD, net, X, Y, [0.05, 0.2], KEY)
+    assert curve.knowledge == "white-box"
+    assert (curve.robust_accuracy >= exact.robust_accuracy).all()  # a linear one: PGD is optimal
+    assert abs(curve.robust_accuracy - exact.robust_accuracy).max() <= 1 / len(X) + 1e-6
 
 
 def test_evaluations_count_the_networks_behind_one_call():

@@ -51,7 +51,7 @@ class Config:
     dataset: str = "mnist"
     size: int | None = None
     """resize images"""
-    networks: tuple[str, ...] = tuple(SUBJECTS)
+    networks: tuple[str, ...] = ("standard", "adversarial", "resnet")
     """which networks"""
     attacks: tuple[str, ...] = ()
     """rows to measure, for example APGD-CE; all by default"""
@@ -105,6 +105,7 @@ def main(config: Config) -> None:
         study, net = subjects.prepare(
             name, source, folder, config.n_eval, config.seed, config.training
         )
+        assert isinstance(net, Frozen)
         x, y = study.examples
         wrong = np.asarray(net(x)).argmax(-1) != y
         network = None

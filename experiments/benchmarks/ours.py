@@ -115,7 +115,12 @@ def line_up(b: Budget) -> dict[tuple[str, str], Attack]:
 
 
 def measure(
-    attack: Attack, net: Frozen, x: np.ndarray, y: np.ndarray, radii: Sequence[float], seed: int
+    attack: Attack,
+    net: Frozen,
+    x: np.ndarray,
+    y: np.ndarray,
+    radii: Sequence[float],
+    seed: int,
 ) -> Entry:
     """Sweeps the radii with a compiled program; where it is not, the time of that is told apart."""
     key = jax.random.key(seed)

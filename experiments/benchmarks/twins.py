@@ -9,29 +9,35 @@ import torch
 from flax import linen as nn
 from torch import nn as tnn
 
-from jaxdefense import Frozen
+from jaxdefense import Frozen, Purified
 from jaxdefense.errors import JaxdefenseError, UnknownNameError
-from jaxdefense.models import LeNet5, ResNet
+from jaxdefense.models import Autoencoder, LeNet5, ResNet
 
 # Logits of the two may differ by this share of the largest.
 AGREEMENT = 1e-5
 
 
-def twin(net: Frozen) -> tnn.Module:
+def twin(net: Frozen | Purified) -> tnn.Module:
     """The PyTorch network with the weights of `net`; it takes images NCHW and is in eval mode.
 
     Raises:
         UnknownNameError: a module without a twin here.
     """
-    build = _BUILDERS.get(type(net.module))
-    if build is None:
-        known = [kind.__name__ for kind in _BUILDERS]
-        raise UnknownNameError("model with a PyTorch twin", type(net.module).__name__, known)
-    made = build(net.module, jax.device_get(net.variables))
+    made = _build(net)
     for parameter in made.parameters():
         parameter.requires_grad_(False)
     # Convolutions of few channels are up to five times faster so, which is to the peers' favour.
     return _ChannelsLast(made.to(memory_format=torch.channels_last)).eval()
+
+
+def _build(net: Any) -> tnn.Module:
+    if isinstance(net, Purified):
+        return tnn.Sequential(_build(net.purifier), _build(net.classifier))
+    build = _BUILDERS.get(type(net.module))
+    if build is None:
+        known = [kind.__name__ for kind in _BUILDERS]
+        raise UnknownNameError("model with a PyTorch twin", type(net.module).__name__, known)
+    return build(net.module, jax.device_get(net.variables))
 
 
 def nchw(x: np.ndarray) -> torch.Tensor:
@@ -44,7 +50,7 @@ def nhwc(x: torch.Tensor | np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(x).transpose(0, 2, 3, 1))
 
 
-def check(network: tnn.Module, net: Frozen, x: np.ndarray) -> float:
+def check(network: tnn.Module, net: Frozen | Purified, x: np.ndarray) -> float:
     """How far the logits of both are apart at most, as a share of the largest.
 
     Raises:
@@ -180,6 +186,38 @@ def _convolved(
     return convolution, norm
 
 
+class _Autoencoder(tnn.Module):
+    """`models.Autoencoder`."""
+
+    def __init__(self, module: Autoencoder, variables: Any):
+        super().__init__()
+        params, widths = variables["params"], tuple(module.widths)
+        channels = (params["Conv_0"]["kernel"].shape[2], *widths)
+        down = zip(channels, widths, strict=False)
+        self.down = tnn.ModuleList(tnn.Conv2d(i, o, 3, 2, padding=1) for i, o in down)
+        up = zip(reversed(channels), reversed(channels[:-1]), strict=False)
+        self.up = tnn.ModuleList(tnn.ConvTranspose2d(i, o, 3, 2) for i, o in up)
+        for index, layer in enumerate(self.down):
+            _fill(layer, params[f"Conv_{index}"])
+        for index, layer in enumerate(self.up):
+            given = params[f"ConvTranspose_{index}"]
+            # PyTorch's is the gradient of a convolution, so its kernel is turned round, and IOHW.
+            kernel = np.asarray(given["kernel"])[::-1, ::-1].transpose(2, 3, 0, 1)
+            layer.weight.data.copy_(torch.from_numpy(kernel.copy()))
+            layer.bias.data.copy_(torch.from_numpy(np.array(given["bias"])))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        sizes = []
+        for layer in self.down:
+            sizes.append(x.shape[2:])
+            x = torch.relu(layer(x))
+        for index, layer in enumerate(self.up):
+            height, width = sizes.pop()
+            x = layer(x)[:, :, :height, :width]
+            x = torch.relu(x) if index < len(self.up) - 1 else torch.sigmoid(x)
+        return x
+
+
 def _fill(layer: tnn.Module, params: Any) -> None:
     kernel = np.asarray(params["kernel"])
     kernel = kernel.transpose(3, 2, 0, 1) if kernel.ndim == 4 else kernel.T  # HWIO to OIHW
@@ -189,6 +227,7 @@ def _fill(layer: tnn.Module, params: Any) -> None:
 
 NAMES = ("lenet5", "resnet8", "resnet18", "resnet20", "resnet56", "resnet110")
 _BUILDERS: dict[type[nn.Module], Callable[[Any, Any], tnn.Module]] = {
+    Autoencoder: _Autoencoder,
     LeNet5: _lenet5,
     ResNet: _resnet,
 }

@@ -167,7 +167,7 @@ def square_sides(p_init: float, height: int, width: int, least: int = 1) -> jax.
 def _corner(key: jax.Array, shape: tuple[int, ...], side: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Rows and columns ``[h, w]`` counted from the corner of a random square."""
     height, width = shape[:2]
-    limits = jnp.array([height, width]) - side + 1
+    limits = jnp.maximum(jnp.array([height, width]) - side, 1)
     top, left = jax.random.randint(key, (2,), 0, limits)
     return jnp.indices((height, width))[0] - top, jnp.indices((height, width))[1] - left
 

@@ -2,13 +2,15 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from jaxdefense.typing import PyTree
+
+T = TypeVar("T")
 
 
 @functools.cache
@@ -26,6 +28,22 @@ def whole_rows(rows: int, mesh: Mesh | None) -> int:
         5
     """
     return rows if mesh is None else -(-rows // mesh.size) * mesh.size
+
+
+def with_memory(run: Callable[[int], T], rows: int) -> T:
+    """``run(rows)``, with half as many rows as long as the device has not the memory for them.
+
+    Example:
+        >>> with_memory(lambda rows: rows, 2048)
+        2048
+    """
+    while True:
+        try:
+            return run(rows)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or rows == 1:
+                raise
+        rows = (rows + 1) // 2
 
 
 def by_row(

@@ -62,6 +62,7 @@ class Engine:
         key: of the sweep.
         radii: positive, ascending.
         slots: how many rows are attacked at once.
+        report: told often that nothing has gone wrong; whatever it raises ends the search.
     """
 
     def __init__(
@@ -74,9 +75,10 @@ class Engine:
         key: jax.Array,
         radii: np.ndarray,
         slots: int,
+        report: Callable[[int], Any],
     ):
         self.attack, self.key, self.mesh = attack, key, local_mesh()
-        self.slots = whole_rows(slots, self.mesh)
+        self.slots, self.report = whole_rows(slots, self.mesh), report
         arrays, self.static = split(deployed)
         self.arrays = everywhere(self.mesh, arrays)
         self.images, self.labels, self.behind, self.points = images, labels, behind, images
@@ -147,7 +149,7 @@ class Engine:
 
     def _guess(self, examples: np.ndarray) -> dict[int, int]:
         """Example -> how many radii there are up to a little above its distance, roughly."""
-        self.points = self.images.copy()
+        self.points = np.zeros_like(self.images)  # pages that nobody writes take no memory
         most = len(self.finds.radii)
         start: dict[int, int] = {}
         for first in range(0, len(examples), self.slots):
@@ -174,6 +176,7 @@ class Engine:
         slots: Any = None
         devices = 1 if self.mesh is None else self.mesh.size
         while queue or any(held):
+            self.report(0)
             fresh = np.zeros(width, bool)
             for place in range(width):
                 if held[place] is None and queue:
@@ -271,7 +274,7 @@ def nested(
     radii, column = np.unique(grid[grid > 0], return_inverse=True)
     examples = np.flatnonzero(worth)
     behind = -np.asarray(losses.margin(jnp.asarray(logits), jnp.asarray(labels)))
-    engine = Engine(attack, deployed, images, labels, behind, key, radii, slots)
+    engine = Engine(attack, deployed, images, labels, behind, key, radii, slots, report)
     for first, stop in attack.groups:
         for unit in range(first, stop):
             engine.search(examples, unit, unit - first)

@@ -1,7 +1,8 @@
 """The sweep: robust accuracy of a deployed function over a grid of radii."""
 
+import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,8 +14,10 @@ from jaxdefense import checks
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.classifiers import is_random
 from jaxdefense.errors import InputError, UnknownNameError
+from jaxdefense.evaluation import threads
 from jaxdefense.evaluation.blocks import in_blocks
 from jaxdefense.evaluation.clean import clean_correct, clean_logits, count_classes
+from jaxdefense.evaluation.devices import with_memory
 from jaxdefense.evaluation.grid import Measured, measure
 from jaxdefense.evaluation.identity import identity
 from jaxdefense.evaluation.nested import nested
@@ -28,7 +31,7 @@ from jaxdefense.evaluation.robustness import (
 )
 from jaxdefense.losses import Targeted
 from jaxdefense.precision import float32_products
-from jaxdefense.surrogates import averages, evaluations
+from jaxdefense.surrogates import evaluations, knows
 from jaxdefense.typing import Classifier, Images, Labels
 
 METHODS = ("nested", "grid")
@@ -69,8 +72,8 @@ def sweep(
             scored (a surrogate, a random defence) it goes upwards through the radii instead and
             lets examples go once they are broken. ``"grid"``: every (example, radius) pair from
             scratch, the radii folded into the batch of one compiled program; gives the raw curve.
-        batch_size: images per program call; chosen for the backend by default. Changes the speed
-            only.
+        batch_size: images per program call. Changes the speed only. By default chosen for the
+            backend, and halved where the device has not the memory.
         progress: show a progress bar with the time left; None: where there is a terminal.
         resume: a folder for finished blocks of examples. A run that was killed takes up what it
             finds there; several processes (`jax.distributed`) share the work through it. Functions
@@ -119,7 +122,9 @@ def sweep(
     on_cpu = jax.default_backend() == "cpu"
     rows = batch_size or (128 if on_cpu else 2048)
     slots = min(batch_size or (32 if on_cpu else 2048), len(images))
-    logits = clean_logits(deployed, images, labels, key, rows)
+    # A batch that the user has chosen is not made smaller behind their back.
+    fit = with_memory if batch_size is None else lambda run, rows: run(rows)
+    logits = fit(lambda rows: clean_logits(deployed, images, labels, key, rows), rows)
     correct = logits.argmax(-1) == labels
 
     white_box = surrogate is None or surrogate is deployed
@@ -145,19 +150,24 @@ def sweep(
         dynamic_ncols=True,
     )
 
-    def run(some: np.ndarray) -> Measured:
+    parts = threads.count(len(images))
+
+    def part(some: np.ndarray, report: Callable[[int], Any]) -> Measured:
         if by_search:
-            return nested(
-                attack, deployed, images, labels, logits, some, key, grid, slots, bar.update
-            )
-        return measure(
-            attack, attacked, deployed, images, labels, some, key, columns,
-            # A batch of a surrogate that averages draws holds them all at once.
-            max(1, rows // evaluations(attacked)),
-            early_exit=early_exit,
-            ascending=method == "nested" and attack.ball is not None,
-            report=bar.update,
+            given = (attack, deployed, images, labels, logits, some, key, grid)
+            most = threads.each(slots, len(images), parts)
+            return fit(lambda slots: nested(*given, slots, report), most)
+        measured = functools.partial(
+            measure, attack, attacked, deployed, images, labels, some, key, columns,
+            early_exit=early_exit, ascending=method == "nested" and attack.ball is not None,
+            report=report,
         )  # fmt: skip
+        # A batch of a surrogate that averages draws holds them all at once.
+        most = max(1, rows // evaluations(attacked))
+        return fit(measured, threads.each(most, len(images) * len(columns), parts))
+
+    def run(some: np.ndarray) -> Measured:
+        return threads.share(part, some, bar.update, parts)
 
     with bar, float32_products():
         if resume is None:
@@ -184,7 +194,7 @@ def sweep(
     if method == "nested" and attack.ball is not None:
         raw = robust  # no radius was measured by itself
     norm = "sigma" if attack.ball is None else attack.ball.name
-    knowledge = "white-box" if white_box or averages(attacked, deployed) else "surrogate"
+    knowledge = "white-box" if white_box or knows(attacked, deployed) else "surrogate"
     return Robustness(
         radii=grid,
         robust_accuracy=robust,

@@ -5,6 +5,7 @@ Most tests use a classifier of brightness: constant images whose distance to the
 
 import dataclasses
 import functools
+import importlib
 
 import equinox as eqx
 import flax.linen as nn
@@ -21,6 +22,7 @@ from jaxdefense.attacks.search import begin, keep
 from jaxdefense.losses import cross_entropy
 from tests.conftest import Linear
 
+jd_sweep = importlib.import_module("jaxdefense.evaluation.sweep")
 KEY = jax.random.key(0)
 FGSM = jd.attacks.fgsm()
 OFFSETS = np.array([0.03, -0.08, 0.15, -0.22, 0.4], np.float32)
@@ -352,6 +354,33 @@ GRID = [0.0, 0.004, 0.012, 0.03, 0.1]
 @functools.cache
 def whole():
     return jd.sweep(PGD, Linear.classifier(WEIGHTS), IMAGES, LABELS, GRID, KEY, method="grid")
+
+
+@pytest.mark.parametrize("method", jd_sweep.METHODS)
+def test_a_batch_that_does_not_fit_is_halved_unless_it_was_asked_for(method, monkeypatch):
+    x, y = Linear.data(count=12)
+    net = Linear.classifier(Linear.weights())
+    run = functools.partial(
+        jd.sweep, jd.attacks.pgd(steps=3), net, x, y, [0.1, 0.2], KEY, method=method
+    )
+    whole, tried = run(), []
+
+    def scarce(function, place):
+        def call(*args, **kwargs):
+            tried.append(args[place])
+            if args[place] > 4:
+                raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: out of memory")
+            return function(*args, **kwargs)
+
+        return call
+
+    monkeypatch.setattr(jd_sweep, "nested", scarce(jd_sweep.nested, 8))
+    monkeypatch.setattr(jd_sweep, "measure", scarce(jd_sweep.measure, 8))
+    small = run()
+    assert tried[0] > tried[1] > 4 >= tried[-1] > 1
+    np.testing.assert_array_equal(small.smallest_radius, whole.smallest_radius)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        run(batch_size=8)
 
 
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])

@@ -1,0 +1,240 @@
+"""What runs cost: seconds, gradients and compilations, ours and the peers', on the same weights."""
+
+import contextlib
+import dataclasses
+import functools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from experiments.benchmarks import peers, twins
+from experiments.benchmarks.ours import Budget
+from jaxdefense import sweep
+from jaxdefense.attacks import Attack
+from jaxdefense.classifiers import join, split
+from jaxdefense.convolutions import canonicalize
+from jaxdefense.losses import cross_entropy
+
+# Rows of the loops by hand; as in our sweeps on a CPU.
+BATCH = 32
+# Long runs are timed once.
+PATIENCE = 30.0
+
+
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """What `run` returns, and its seconds."""
+    start = time.perf_counter()
+    result = run()
+    return result, time.perf_counter() - start
+
+
+def fastest(run: Callable[[], Any], repeats: int) -> tuple[Any, float]:
+    """What `run` returns, and the fewest seconds of some repeats."""
+    result, best = timed(run)
+    for _ in range(repeats - 1):
+        if best > PATIENCE:
+            break
+        best = min(best, timed(run)[1])
+    return result, best
+
+
+@dataclasses.dataclass
+class Compilations:
+    """Programs that were compiled, and the seconds of tracing, lowering and compiling them."""
+
+    programs: int = 0
+    seconds: float = 0.0
+
+
+_running: list[Compilations] = []
+
+
+def _heard(event: str, duration_secs: float, **_: str | int) -> None:
+    for found in _running:
+        if event.startswith("/jax/core/compile/"):
+            found.seconds += duration_secs
+            found.programs += event.endswith("backend_compile_duration")
+
+
+jax.monitoring.register_event_duration_secs_listener(_heard)
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[Compilations]:
+    """Counts what is compiled inside."""
+    found = Compilations()
+    _running.append(found)
+    try:
+        yield found
+    finally:
+        _running.remove(found)
+
+
+# ------------------------------------------------------------------------------------------ ours
+
+
+def ours(attack: Attack, net: Any, x: Any, y: Any, radii: Sequence[float], seed: int, repeats: int):
+    """A sweep of ours: what the first call compiles apart from what the fastest later one takes."""
+    run = functools.partial(sweep, attack, net, x, y, radii, jax.random.key(seed))
+    with compilations() as compiled:
+        first = timed(run)[1]
+    curve, seconds = fastest(run, repeats)
+    return {
+        "first": first,
+        "seconds": seconds,
+        "programs": compiled.programs,
+        "compiling": compiled.seconds,
+        "gradients": curve.evaluations.gradients / len(y),
+        "forwards": curve.evaluations.forwards / len(y),
+        "accuracy": curve.robust_accuracy,
+    }
+
+
+def another_checkpoint(attack: Attack, net: Any, x: Any, y: Any, radii: Sequence[float]) -> int:
+    """How many programs other weights of the same architecture have compiled anew; to be none."""
+    changed = jax.tree.map(lambda leaf: np.asarray(leaf) * np.float32(1.01), net)
+    with compilations() as compiled:
+        sweep(attack, changed, x, y, radii, jax.random.key(0))
+    return compiled.programs
+
+
+def overhead(attack: Attack, steps: int, net: Any, network: Any, x: Any, y: Any) -> dict[str, Any]:
+    """Full runs that break nothing, the same gradients in a loop by hand, and PyTorch's gradients.
+
+    Args:
+        attack: of so many steps.
+        steps: gradients of one run.
+        net: ours.
+        network: its twin.
+        x, y: examples that the network classifies right.
+    """
+    count = max(len(y) - len(y) % BATCH, min(len(y), BATCH))
+    x, y, eps = x[:count], y[:count], 1e-6
+    size = min(BATCH, count)
+    run = lambda: sweep(attack, net, x, y, [eps], jax.random.key(0), batch_size=size)
+    arrays, static = split(net)
+    on_cpu = jax.default_backend() == "cpu"
+
+    @jax.jit
+    def by_hand(arrays: Any, x: jax.Array, y: jax.Array) -> jax.Array:
+        loss = lambda point: cross_entropy(join(arrays, static)(point), y).sum()
+        gradient = jax.value_and_grad(loss)
+        gradient = canonicalize(gradient) if on_cpu else gradient
+
+        def step(_, point):
+            moved = point + 0.1 * eps * jnp.sign(gradient(point)[1])
+            return jnp.clip(jnp.clip(moved, x - eps, x + eps), 0.0, 1.0)
+
+        return jax.lax.fori_loop(0, steps, step, x)
+
+    def loop() -> None:
+        for i in range(0, count, size):
+            by_hand(arrays, x[i : i + size], y[i : i + size]).block_until_ready()
+
+    def pytorch() -> None:
+        for i in range(0, count, size):
+            point, labels = twins.nchw(x[i : i + size]), torch.from_numpy(y[i : i + size]).long()
+            for _ in range(steps):
+                point = point.detach().requires_grad_()
+                loss = torch.nn.functional.cross_entropy(network(point), labels, reduction="sum")
+                (slope,) = torch.autograd.grad(loss, point)
+                point = point + 0.1 * eps * slope.sign()
+
+    for function in (run, loop, pytorch):
+        function()
+    in_turn = [[timed(f)[1] for f in (run, loop, pytorch)] for _ in range(3)]
+    sweeping, plain, theirs = np.min(in_turn, axis=0)
+    return {
+        "sweep": sweeping, "by_hand": plain, "pytorch": theirs, "rows": count, "steps": steps,
+        "flops": _flops(net, x[:size], y[:size]),
+    }  # fmt: skip
+
+
+def _flops(net: Any, x: Any, y: Any) -> float:
+    """Floating-point operations of one image's gradient, as the compiler counts them."""
+    loss = lambda point: cross_entropy(net(point), y).sum()
+    analysis = jax.jit(jax.grad(loss)).lower(x).compile().cost_analysis() or {}
+    return float(analysis.get("flops", np.nan)) / len(y)
+
+
+# ---------------------------------------------------------------------------------------- theirs
+
+
+def peer(
+    library: str, budget: Budget, network: Any, x: Any, y: Any, radii: Sequence[float], seed: int,
+    repeats: int,
+) -> dict[str, Any]:  # fmt: skip
+    """PGD in l-inf of another library, once for each radius."""
+    (one,) = [
+        p for p in peers.line_up(budget)
+        if (p.library, p.attack, p.norm) == (library, "PGD", "linf")
+    ]  # fmt: skip
+    run = functools.partial(peers.run, one, network, x, y, radii, seed)
+    found, _ = timed(run)
+    seconds = found.seconds
+    if seconds < PATIENCE:
+        seconds = min([seconds, *(run().seconds for _ in range(repeats - 1))])
+    return {
+        "seconds": seconds,
+        "gradients": found.gradients / len(y),
+        "accuracy": _curve(network, found.x_adv, y),
+    }
+
+
+def foolbox_on_jax(
+    budget: Budget, net: Any, network: Any, x: Any, y: Any, eps: float, seed: int, repeats: int
+) -> dict[str, Any]:
+    """Foolbox's PGD on our own network, through its JAX backend."""
+    import foolbox
+
+    attack = foolbox.attacks.LinfPGD(
+        rel_stepsize=budget.pgd_step_size, steps=budget.pgd_steps, random_start=True
+    )
+    model = foolbox.JAXModel(jax.jit(lambda x: net(x)), bounds=(0, 1))
+
+    def run() -> np.ndarray:
+        np.random.seed(seed)  # noqa: NPY002  (what the library draws from)
+        parts = [
+            attack(model, jnp.asarray(x[i : i + peers.BATCH]), jnp.asarray(y[i : i + peers.BATCH]),
+                   epsilons=eps)[1]
+            for i in range(0, len(x), peers.BATCH)
+        ]  # fmt: skip
+        return np.concatenate([np.asarray(part) for part in parts])
+
+    run()  # compiles
+    x_adv, seconds = fastest(run, repeats)
+    return {
+        "seconds": seconds,
+        "gradients": float(budget.pgd_steps),
+        "accuracy": _curve(network, x_adv[None], y),
+    }
+
+
+def torchattacks_autoattack(network: Any, x: Any, y: Any, eps: float, seed: int) -> dict[str, Any]:
+    """AutoAttack `standard` in l-inf as torchattacks has it."""
+    import torchattacks
+
+    counted = twins.Counted(network).eval()
+    classes = network(twins.nchw(x[:1])).shape[-1]
+    attack = torchattacks.AutoAttack(
+        counted, norm="Linf", eps=eps, version="standard", n_classes=classes, seed=seed
+    )
+    images, labels = twins.nchw(x), torch.from_numpy(np.asarray(y, np.int64))
+    x_adv, seconds = timed(lambda: attack(images, labels).detach())
+    return {
+        "seconds": seconds,
+        "gradients": counted.gradients / len(y),
+        "forwards": counted.forwards / len(y),
+        "accuracy": _curve(network, twins.nhwc(x_adv)[None], y),
+    }
+
+
+def _curve(network: Any, x_adv: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Robust accuracy; nested, as ours: broken at one radius is broken at all larger ones."""
+    fooled = np.stack([twins.predict(network, images) != y for images in x_adv])
+    return 1 - np.logical_or.accumulate(fooled).mean(1)

@@ -1,0 +1,99 @@
+"""Rows over the cores of a CPU, a thread for each core.
+
+One program at a time leaves cores idle: XLA splits operations that are too small to be split. Two
+threads with half the rows each were 1.4 to 1.6 times as fast on two cores, on small and large
+networks alike. Rows are independent, so that the results are the same.
+"""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdefense.evaluation.devices import local_mesh
+from jaxdefense.evaluation.grid import Measured
+from jaxdefense.precision import float32_products
+
+# Fewer rows than this are not worth a thread; more threads than this wait for the interpreter.
+LEAST, MOST = 16, 8
+
+
+class _Cancelled(Exception):
+    """Another thread has failed, or the user has interrupted."""
+
+
+def count(rows: int) -> int:
+    """How many threads serve so many rows best: one unless a lone CPU device computes."""
+    if jax.default_backend() != "cpu" or local_mesh() is not None:
+        return 1
+    if hasattr(os, "sched_getaffinity"):
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, min(cores, MOST, rows // LEAST))
+
+
+def each(rows: int, total: int, threads: int) -> int:
+    """Rows of a thread's batch: no more than it has, in steps of 8 to spare compilations.
+
+    Example:
+        >>> each(32, 1000, 2), each(32, 40, 2), each(32, 36, 2), each(32, 5, 1)
+        (32, 24, 24, 32)
+    """
+    return rows if threads == 1 else min(rows, -(-total // (8 * threads)) * 8)
+
+
+def share(
+    run: Callable[[np.ndarray, Callable[[int], Any]], Measured],
+    some: np.ndarray,
+    report: Callable[[int], Any],
+    threads: int,
+) -> Measured:
+    """``run(some, report)`` by several threads.
+
+    Args:
+        run: measures the rows of a mask ``[n]``; calls `report` often, also with 0.
+        some: the mask.
+        report: told how much is done.
+        threads: how many.
+    """
+    if threads == 1:
+        return run(some, report)
+    stop, lock, rows = threading.Event(), threading.Lock(), np.flatnonzero(some)
+
+    def told(done: int) -> None:
+        if stop.is_set():
+            raise _Cancelled
+        with lock:
+            report(done)
+
+    def work(mask: np.ndarray) -> Measured:
+        try:
+            with float32_products():  # such settings of JAX belong to a thread
+                return run(mask, told)
+        except BaseException:
+            stop.set()
+            raise
+
+    masks = [np.isin(np.arange(len(some)), rows[first::threads]) for first in range(threads)]
+    with ThreadPoolExecutor(threads) as pool:
+        futures = [pool.submit(work, mask) for mask in masks]
+        try:
+            errors = [error for error in (f.exception() for f in futures) if error is not None]
+        except BaseException:
+            stop.set()
+            raise
+    for error in sorted(errors, key=lambda error: isinstance(error, _Cancelled)):
+        raise error
+    whole = futures[0].result()
+    for future, mask in list(zip(futures, masks, strict=True))[1:]:
+        part = future.result()
+        for name in ("broken", "norms", "by"):
+            getattr(whole, name)[mask] = getattr(part, name)[mask]
+        spent = ("gradients", "forwards", "attempts", "violations")
+        whole = whole._replace(**{n: getattr(whole, n) + getattr(part, n) for n in spent})
+    return whole

@@ -1,0 +1,71 @@
+"""Threads: the rows of a sweep shared out, errors and interruptions handed on."""
+
+import itertools
+import time
+
+import numpy as np
+import pytest
+
+import jaxdefense as jd
+from jaxdefense.evaluation import threads
+from jaxdefense.evaluation.grid import Measured
+from tests.evaluation.test_blocks import ATTACK, KEY, RADII, same, subject
+
+
+def found(mask):
+    broken = mask[:, None] & (np.arange(len(mask)) % 2 == 0)[:, None]
+    return Measured(broken, 1.0 * broken, broken - 1, int(mask.sum()), 1, 2, 0)
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_parts_make_up_the_whole(parts):
+    some, seen, told = np.arange(11) != 4, [], []
+
+    def run(mask, report):
+        seen.append(np.flatnonzero(mask).tolist())
+        report(int(mask.sum()))
+        return found(mask)
+
+    whole = threads.share(run, some, told.append, parts)
+    expected = found(some)
+    for name in ("broken", "norms", "by"):
+        np.testing.assert_array_equal(getattr(whole, name), getattr(expected, name))
+    assert (whole.gradients, whole.forwards, whole.attempts) == (10, parts, 2 * parts)
+    assert sorted(itertools.chain(*seen)) == np.flatnonzero(some).tolist()
+    assert sum(told) == 10
+    assert len(seen) == parts
+
+
+def test_an_error_ends_the_other_threads_and_is_raised():
+    def run(mask, report):
+        if mask[0]:
+            raise ValueError("broken classifier")
+        for _ in range(2000):
+            report(0)
+            time.sleep(0.005)
+        raise AssertionError("nobody stopped this thread")
+
+    before = time.monotonic()
+    with pytest.raises(ValueError, match="broken classifier"):
+        threads.share(run, np.ones(4, bool), lambda done: None, 2)
+    assert time.monotonic() - before < 5
+
+
+def test_few_rows_and_several_devices_are_one_thread(monkeypatch):
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda process: range(64), raising=False)
+    assert threads.count(threads.LEAST * 2 - 1) == 1
+    assert threads.count(threads.LEAST * 3) == 3
+    assert threads.count(10_000) == threads.MOST
+    monkeypatch.setattr(threads, "local_mesh", lambda: "several devices")
+    assert threads.count(10_000) == 1
+
+
+@pytest.mark.parametrize("method", ["nested", "grid"])
+def test_a_sweep_is_the_same_by_any_number_of_threads(method, monkeypatch):
+    net, x, y = subject(40)
+    curves = []
+    for parts in (1, 2):
+        monkeypatch.setattr(threads, "count", lambda rows, parts=parts: parts)
+        curves.append(jd.sweep(ATTACK, net, x, y, RADII, KEY, method=method))
+    same(*curves)
+    assert curves[0].evaluations == curves[1].evaluations
