@@ -15,7 +15,8 @@ import numpy as np
 
 from jaxdefense.typing import Images, Keys, PerExample, Radii
 
-_HALVINGS = 32  # until the bracket is below float32 resolution
+_ROUNDS = 64  # of an exact search that takes less than ten as a rule
+_MOST = 1e30  # so that nothing overflows
 _EDGE = 1e-6  # pixels this near to 0 or 1 are at it
 
 
@@ -92,29 +93,27 @@ def _uphill(gradient: Images, x: Images, amount: PerExample) -> _Uphill:
     )
 
 
-def _spread(up: _Uphill, shape: Callable[[Radii], Images], ease: Images, most: Radii) -> Images:
-    """The smallest ``min(scale * ease, room)`` that gains the amount; ``shape(scale)`` makes it."""
+def _spread(up: _Uphill, ease: Images) -> Images:
+    """The smallest ``min(scale * ease, room)`` that gains the amount, or all the room."""
     gain = lambda size: _flat(up.slope * size).sum(-1)
-    scale = _onto(shape, lambda size: -gain(size), -up.amount, most)
-    # Bisection has found which pixels are full; given those, the scale has a closed form.
-    full = shape(scale) >= up.room
-    rest = gain(jnp.where(full, 0.0, ease))
-    left = up.amount - gain(jnp.where(full, up.room, 0.0))
-    exact = jnp.where(rest > 0, left / jnp.where(rest > 0, rest, 1.0), scale)
-    return up.sign * jnp.where(full, up.room, jnp.minimum(expand(exact) * ease, up.room))
+
+    def refine(carry):
+        # For given pixels at the box the scale has a closed form, which only brings more there.
+        scale, _, count = carry
+        full = expand(scale) * ease >= up.room
+        rest = gain(jnp.where(full, 0.0, ease))
+        left = up.amount - gain(jnp.where(full, up.room, 0.0))
+        new = jnp.where(rest > 0, jnp.minimum(left / jnp.where(rest > 0, rest, 1.0), _MOST), scale)
+        return jnp.maximum(new, scale), scale, count + 1
+
+    scale = _settle(refine, jnp.zeros_like(up.amount))
+    return up.sign * jnp.minimum(expand(scale) * ease, up.room)
 
 
-def _onto(shrink: Callable[[Radii], Images], size: Callable[[Images], PerExample], eps: Radii,
-          most: Radii) -> PerExample:  # fmt: skip
-    """The smallest amount of shrinking in [0, most] that brings ``size(shrink(.))`` to eps."""
-
-    def halve(_, bracket):
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        outside = size(shrink(middle)) > eps
-        return jnp.where(outside, middle, low), jnp.where(outside, high, middle)
-
-    return jax.lax.fori_loop(0, _HALVINGS, halve, (jnp.zeros_like(most), most))[1]
+def _settle(refine: Callable[[tuple], tuple], start: Radii) -> Radii:
+    """Repeats ``refine((new, old, count))`` as long as any row grows."""
+    moving = lambda carry: (carry[0] > carry[1]).any() & (carry[2] < _ROUNDS)
+    return jax.lax.while_loop(moving, refine, refine((start, start, 0)))[0]
 
 
 def _keep_inside(norm, x: Images, point: Images, moved: Images, eps: Radii) -> Images:
@@ -145,9 +144,7 @@ def _linf_steepest(gradient: Images, x: Images, length: Radii) -> Images:
 
 @jax.jit
 def _linf_reach(gradient: Images, x: Images, amount: PerExample) -> Images:
-    up = _uphill(gradient, x, amount)
-    shape = lambda length: jnp.minimum(expand(length), up.room)
-    return _spread(up, shape, jnp.ones_like(x), _flat(up.room).max(-1))
+    return _spread(_uphill(gradient, x, amount), jnp.ones_like(x))
 
 
 @jax.jit
@@ -183,11 +180,7 @@ def _l2_steepest(gradient: Images, x: Images, length: Radii) -> Images:
 @jax.jit
 def _l2_reach(gradient: Images, x: Images, amount: PerExample) -> Images:
     up = _uphill(gradient, x, amount)
-    # Where nothing is at the box the scale is known; it only grows as pixels fill up.
-    least = up.amount / jnp.maximum((_flat(up.slope) ** 2).sum(-1), 1e-30)
-    share = lambda part: least / jnp.maximum(1.0 - part, 1e-9)
-    shape = lambda part: jnp.minimum(expand(share(part)) * up.slope, up.room)
-    return _spread(up, shape, up.slope, jnp.ones_like(amount))
+    return _spread(up, up.slope)
 
 
 @jax.jit
@@ -209,8 +202,7 @@ def _l2_project(x: Images, point: Images, eps: Radii) -> Images:
         new = jnp.where(free > 0, left / jnp.sqrt(jnp.where(free > 0, free, 1.0)), scale)
         return jnp.maximum(new, scale), scale, count + 1
 
-    moving = lambda carry: (carry[0] > carry[1]).any() & (carry[2] < _HALVINGS)
-    scale = jax.lax.while_loop(moving, refine, refine((jnp.zeros_like(eps), eps, 0)))[0]
+    scale = _settle(refine, jnp.zeros_like(eps))
     moved = jnp.sign(delta) * jnp.minimum(expand(scale) * unit, room)
     return _keep_inside(_l2_norm, x, point, moved, eps)
 
@@ -279,7 +271,7 @@ def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
         new = jnp.where((free > 0) & (new >= low) & (new <= high), new, 0.5 * (low + high))
         return low, high, new, level, count + 1
 
-    unsettled = lambda c: (jnp.abs(c[2] - c[3]) > 1e-7 * c[2]).any() & (c[4] < _HALVINGS)
+    unsettled = lambda c: (jnp.abs(c[2] - c[3]) > 1e-7 * c[2]).any() & (c[4] < _ROUNDS)
     most, none = _flat(size).max(-1), jnp.zeros_like(eps)
     level = jax.lax.while_loop(unsettled, refine, refine((none, most, none, none, 0)))[2]
     return _keep_inside(

@@ -279,7 +279,9 @@ def evaluations(classifier: Classifier) -> int:
 
 def knows(classifier: Classifier, deployed: Classifier) -> bool:
     """Whether a classifier is `eot` or `bfloat16` of the deployed one: its attacker knows it."""
-    return isinstance(classifier, Averaged | Bfloat16) and classifier.classifier is deployed
+    if not isinstance(classifier, Averaged | Bfloat16):
+        return classifier is deployed
+    return knows(classifier.classifier, deployed)
 
 
 def draw(classifier: Classifier, keys: Keys, x: Images) -> jax.Array:

@@ -40,6 +40,7 @@ RANDOM = ("PGD", "APGD-CE", "APGD-DLR", "Square")
 
 
 BUDGET = Budget()
+NETWORKS = ("standard", "adversarial", "resnet")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Config:
     dataset: str = "mnist"
     size: int | None = None
     """resize images"""
-    networks: tuple[str, ...] = ("standard", "adversarial", "resnet")
+    networks: tuple[str, ...] = NETWORKS
     """which networks"""
     attacks: tuple[str, ...] = ()
     """rows to measure, for example APGD-CE; all by default"""
@@ -211,7 +212,7 @@ def _conclude(rows: list[dict], allowed: scoring.Allowed) -> None:
 
 def _check(config: Config) -> None:
     for kind, chosen, known in (
-        ("network", config.networks, SUBJECTS),
+        ("network", config.networks, NETWORKS),
         ("norm", config.norms, BALLS),
         ("library", config.libraries, LIBRARIES),
         ("attack", config.attacks, {row for row, _ in ours.line_up(config.budget)}),

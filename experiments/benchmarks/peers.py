@@ -31,6 +31,7 @@ PACKAGES = {
 }
 _ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
 BATCH = 128  # images per call, as in our sweeps on a CPU
+_THREADS = torch.get_num_threads()  # all there are, before any is taken away
 
 
 @dataclasses.dataclass(frozen=True)
@@ -244,7 +245,7 @@ def best_threads(network: nn.Module, x: np.ndarray, y: np.ndarray) -> int:
         torch.set_num_threads(threads)
         return min(run(probe, network, x[:BATCH], y[:BATCH], [0.1], 0).seconds for _ in range(3))
 
-    threads = min({1, torch.get_num_threads()}, key=trial)
+    threads = min({1, _THREADS}, key=trial)
     torch.set_num_threads(threads)
     return threads
 

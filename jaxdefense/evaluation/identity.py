@@ -12,7 +12,7 @@ from jaxdefense.errors import InputError
 from jaxdefense.typing import Classifier
 
 # Raised whenever the same settings may give other numbers than before.
-VERSION = 3
+VERSION = 4
 
 
 def identity(

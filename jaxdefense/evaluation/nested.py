@@ -82,7 +82,7 @@ class Engine:
         arrays, self.static = split(deployed)
         self.arrays = everywhere(self.mesh, arrays)
         self.images, self.labels, self.behind, self.points = images, labels, behind, images
-        self.finds = Finds(len(images), radii)
+        self.finds, self.guessed = Finds(len(images), radii), False
         assert attack.ball is not None
         self.ball = attack.ball
         # Padded, so that another number of radii is the same program.
@@ -100,7 +100,10 @@ class Engine:
         lost: dict[int, int] = {}
         claims: set[int] = set()  # examples that have fooled before the end of a run
         radii = finds.radii
-        start = self._guess(examples) if self._worth_a_guess(stage, whole) else {}
+        start: dict[int, int] = {}
+        if not self.guessed and self._worth_a_guess(stage, whole):
+            self.guessed = True
+            start = self._guess(examples[(finds.by[examples] < 0).all(1)])
 
         def beyond(index: int) -> int:
             higher = int(np.searchsorted(radii, GROWTH * radii[index]))
@@ -142,10 +145,8 @@ class Engine:
         self._work(program, unit, attempt, queue, follow)
 
     def _worth_a_guess(self, stage: Stage, whole: bool) -> bool:
-        """Nothing is known yet, there are radii to choose from, and the attacker has gradients."""
-        unknown = (self.finds.by < 0).all()
-        gradients = stage.search.step_cost.gradients
-        return bool(unknown and gradients and len(self.finds.radii) > 2 and not whole)
+        """There are radii to choose from, and the attacker has gradients."""
+        return bool(stage.search.step_cost.gradients and len(self.finds.radii) > 2 and not whole)
 
     def _guess(self, examples: np.ndarray) -> dict[int, int]:
         """Example -> how many radii there are up to a little above its distance, roughly."""

@@ -128,8 +128,11 @@ def sweep(
     correct = logits.argmax(-1) == labels
 
     white_box = surrogate is None or surrogate is deployed
-    if not white_box:  # its first images tell whether it returns what an attack can use
-        clean_correct(surrogate, images[:rows], labels[:rows], key, rows, "surrogate")
+    # A surrogate's first images tell whether it returns what an attack can use.
+    if surrogate is not None and not white_box:
+        few = max(1, rows // evaluations(surrogate))
+        first = (images[:few], labels[:few], key)
+        fit(lambda rows: clean_correct(surrogate, *first, rows, "surrogate"), few)
     attacked = deployed if surrogate is None else surrogate
     # Success on the attacked function ends the work on a row only if it is what is scored.
     early_exit = white_box and not is_random(deployed) and not attack.minimal
@@ -150,21 +153,26 @@ def sweep(
         dynamic_ncols=True,
     )
 
-    parts = threads.count(len(images))
+    # Several processes may differ in cores, so that blocks may not depend on them.
+    size = len(images)
+    if resume is not None:
+        size = int(np.clip(-(-size // 8), slots, 4 * slots))
+    parts = threads.count(size)
+    ascending = method == "nested" and attack.ball is not None
 
     def part(some: np.ndarray, report: Callable[[int], Any]) -> Measured:
         if by_search:
             given = (attack, deployed, images, labels, logits, some, key, grid)
-            most = threads.each(slots, len(images), parts)
+            most = threads.each(slots, size, parts)
             return fit(lambda slots: nested(*given, slots, report), most)
         measured = functools.partial(
             measure, attack, attacked, deployed, images, labels, some, key, columns,
-            early_exit=early_exit, ascending=method == "nested" and attack.ball is not None,
-            report=report,
+            early_exit=early_exit, ascending=ascending, report=report,
         )  # fmt: skip
         # A batch of a surrogate that averages draws holds them all at once.
         most = max(1, rows // evaluations(attacked))
-        return fit(measured, threads.each(most, len(images) * len(columns), parts))
+        pairs = size if ascending else size * len(columns)
+        return fit(measured, threads.each(most, pairs, parts))
 
     def run(some: np.ndarray) -> Measured:
         return threads.share(part, some, bar.update, parts)
@@ -174,8 +182,7 @@ def sweep(
             found = run(worth)
         else:
             found = in_blocks(
-                lambda block: run(worth & block), len(images),
-                int(np.clip(-(-len(images) // 8), slots, 4 * slots)), resume,
+                lambda block: run(worth & block), len(images), size, resume,
                 identity(attack, deployed, images, labels, grid, key, surrogate, method),
                 jax.process_index(), jax.process_count(),
             )  # fmt: skip

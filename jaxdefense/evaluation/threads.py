@@ -16,7 +16,6 @@ import numpy as np
 
 from jaxdefense.evaluation.devices import local_mesh
 from jaxdefense.evaluation.grid import Measured
-from jaxdefense.precision import float32_products
 
 # Fewer rows than this are not worth a thread; more threads than this wait for the interpreter.
 LEAST, MOST = 16, 8
@@ -24,6 +23,23 @@ LEAST, MOST = 16, 8
 
 class _Cancelled(Exception):
     """Another thread has failed, or the user has interrupted."""
+
+
+def _precision() -> Any:
+    return getattr(jax.config, "jax_default_matmul_precision", None)
+
+
+def _settings() -> tuple[Any, ...]:
+    """What a context manager of JAX may have set for its thread alone, but for the precision."""
+    names = ["enable_x64", "disable_jit", "debug_nans", "debug_infs", "numpy_dtype_promotion"]
+    names += ["numpy_rank_promotion", "default_device", "default_prng_impl"]
+    return tuple(getattr(jax.config, f"jax_{name}", None) for name in names)
+
+
+def _elsewhere(function: Callable[[], Any]) -> Any:
+    """What a function returns in a thread of its own."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(function).result()
 
 
 def count(rows: int) -> int:
@@ -61,9 +77,10 @@ def share(
         report: told how much is done.
         threads: how many.
     """
-    if threads == 1:
+    if threads == 1 or _elsewhere(_settings) != _settings():
         return run(some, report)
     stop, lock, rows = threading.Event(), threading.Lock(), np.flatnonzero(some)
+    precision = _precision()
 
     def told(done: int) -> None:
         if stop.is_set():
@@ -73,7 +90,7 @@ def share(
 
     def work(mask: np.ndarray) -> Measured:
         try:
-            with float32_products():  # such settings of JAX belong to a thread
+            with jax.default_matmul_precision(precision):
                 return run(mask, told)
         except BaseException:
             stop.set()
@@ -81,8 +98,8 @@ def share(
 
     masks = [np.isin(np.arange(len(some)), rows[first::threads]) for first in range(threads)]
     with ThreadPoolExecutor(threads) as pool:
-        futures = [pool.submit(work, mask) for mask in masks]
         try:
+            futures = [pool.submit(work, mask) for mask in masks]
             errors = [error for error in (f.exception() for f in futures) if error is not None]
         except BaseException:
             stop.set()
