@@ -110,6 +110,8 @@ def _many(found: Sequence[Row]) -> Table:
         cells = [
             f"{ours(row, c)['seconds']:.2f}; {runs(row, c):.2f}; "
             f"{theirs(row, c) / ours(row, c)['seconds']:.1f}"
+            if c in row["counts"]
+            else "-"
             for c in counts
         ]
         growth = ours(row, counts[-1])["seconds"] / ours(row, 4)["seconds"] if 4 in counts else None
@@ -199,6 +201,8 @@ def figure(found: Sequence[Row], path: Path) -> None:
     images = {}
     for row in found:
         about = row["images"]
+        if not about["rows"]:
+            continue
         images[NAMES[row["network"]].replace(", ", "\n")] = (
             about["rows"],
             {
