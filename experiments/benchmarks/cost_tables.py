@@ -211,7 +211,8 @@ def figure(found: Sequence[Row], path: Path) -> None:
             },
         )
     label = f"seconds, PGD-{found[0]['steps']}, {many} radii"
-    save(costs(images, "images", label), path.with_name(f"{path.name}-images"))
+    if images:  # long networks are measured with all of theirs only
+        save(costs(images, "images", label), path.with_name(f"{path.name}-images"))
 
 
 def judge(found: Sequence[Row]) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import time
 
+import jax
 import numpy as np
 import pytest
 
@@ -58,6 +59,26 @@ def test_few_rows_and_several_devices_are_one_thread(monkeypatch):
     assert threads.count(10_000) == threads.MOST
     monkeypatch.setattr(threads, "local_mesh", lambda: "several devices")
     assert threads.count(10_000) == 1
+
+
+def test_settings_that_hold_in_one_thread_only_keep_the_work_there():
+    seen = []
+
+    def run(mask, report):
+        seen.append((threads._settings(), threads._precision()))
+        return found(mask)
+
+    share = lambda: threads.share(run, np.ones(8, bool), lambda done: None, 2)
+    with jax.numpy_dtype_promotion("strict"):
+        here = (threads._settings(), threads._precision())
+        share()
+    assert seen == [here]
+    seen.clear()
+    with jax.default_matmul_precision("highest"):  # travels along
+        here = (threads._settings(), threads._precision())
+        share()
+    assert seen == [here] * 2
+    assert here[1] == "highest"
 
 
 @pytest.mark.parametrize("method", ["nested", "grid"])
