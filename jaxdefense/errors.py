@@ -29,6 +29,10 @@ class DataError(JaxdefenseError, RuntimeError):
     """Data that is missing, truncated or not what its name says."""
 
 
+class MissingDataError(DataError):
+    """Data that is nowhere to be found."""
+
+
 class CheckpointError(JaxdefenseError, RuntimeError):
     """A checkpoint that is missing, damaged or of another configuration."""
 

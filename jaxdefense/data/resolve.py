@@ -21,7 +21,7 @@ from jaxdefense.data.download import download as fetch_files
 from jaxdefense.data.fonts import font_files
 from jaxdefense.data.readers import folders, idx, npz
 from jaxdefense.data.typeface import MASTERS, render_typeface
-from jaxdefense.errors import DataError, InputError, UnknownNameError
+from jaxdefense.errors import DataError, InputError, MissingDataError, UnknownNameError
 
 PathLike = str | os.PathLike
 
@@ -139,7 +139,7 @@ def _entry_source(entry: Entry, folder: Path | None, size: int | None, download:
         fetch_files(entry, target)
         source = _raw_source(entry, [target], size)
     if source is None:
-        raise DataError(_missing(entry, folder))
+        raise MissingDataError(_missing(entry, folder))
     return source
 
 

@@ -11,7 +11,9 @@ from jax.extend.core import Literal
 
 from jaxdefense import checks
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
+from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import InputError, JaxdefenseError
+from jaxdefense.evaluation.devices import everywhere
 from jaxdefense.precision import float32_products
 from jaxdefense.typing import Images, Keys
 
@@ -27,24 +29,29 @@ def keys_at(key: jax.Array, index: jax.Array) -> Keys:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> jax.Array:
-    return apply(join(arrays, static), keys, x)
+    call = lambda x: apply(join(arrays, static), keys, x)
+    return canonicalize(call)(x) if jax.default_backend() == "cpu" else call(x)
 
 
 @functools.lru_cache(maxsize=256)
-def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> None:
+def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> bool:
     """Traces a function without computing: does it take such images, and is it one function?
 
     Once for functions that share their programs; arguments are shapes. A draw from a hidden random
     generator becomes a constant of a compiled program, so two traces tell it and two runs do not.
+
+    Returns:
+        Whether it leaves JAX when it runs, so that only two runs tell.
     """
 
-    def traced() -> list[np.ndarray]:
+    def traced() -> tuple[list[np.ndarray], bool]:
         call = lambda arrays, keys, x: apply(join(list(arrays), static), keys, x)
         closed = jax.make_jaxpr(call)(arrays, keys, x)
-        return [*map(np.asarray, closed.consts), *_literals(closed.jaxpr)]
+        leaves = any(_leaves(equation.primitive.name) for equation in _equations(closed.jaxpr))
+        return [*map(np.asarray, closed.consts), *_literals(closed.jaxpr)], leaves
 
     try:
-        constants, again = traced(), traced()
+        (constants, leaves), (again, _) = traced(), traced()
     except JaxdefenseError:
         raise
     except Exception as error:  # whatever a user's function raises on the wrong shape
@@ -56,15 +63,27 @@ def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> Non
         ) from error
     if len(constants) != len(again) or not all(map(_equal, constants, again)):
         checks.refuse_hidden_randomness(name)
+    return leaves
+
+
+def _leaves(primitive: str) -> bool:
+    """Whether the name is that of a call into other code, or of a generator with a state."""
+    return any(part in primitive for part in ("callback", "ffi", "custom_call", "rng_uniform"))
 
 
 def _literals(jaxpr: Any) -> Iterator[np.ndarray]:
     """The numbers written into a program, those of its parts included."""
-    for equation in jaxpr.eqns:
+    for equation in _equations(jaxpr):
         yield from (np.asarray(atom.val) for atom in equation.invars if isinstance(atom, Literal))
+
+
+def _equations(jaxpr: Any) -> Iterator[Any]:
+    """The operations of a program, those of its parts included."""
+    for equation in jaxpr.eqns:
+        yield equation
         for part in jax.tree.leaves(list(equation.params.values()), is_leaf=_has_equations):
             if _has_equations(part):
-                yield from _literals(getattr(part, "jaxpr", part))
+                yield from _equations(getattr(part, "jaxpr", part))
 
 
 def _has_equations(part: Any) -> bool:
@@ -117,16 +136,18 @@ def _count(static: Static, arrays: tuple, keys: Any, x: Any) -> int:
 
 def _all_logits(deployed, images, key, rows, name) -> np.ndarray:
     arrays, static = split(deployed)
+    arrays = everywhere(None, arrays)
     rows = min(rows, len(images))
     keys = keys_at(key, jnp.arange(rows))
-    _inspect(static, tuple(map(_shape, arrays)), _shape(keys), _shape(images[:rows]), name)
+    shapes = tuple(map(_shape, arrays)), _shape(keys), _shape(images[:rows])
+    leaves = _inspect(static, *shapes, name)
     outputs = []
     for start in range(0, len(images), rows):
         index = np.minimum(np.arange(start, start + rows), len(images) - 1)
         keys, batch = keys_at(key, jnp.asarray(index)), jnp.asarray(images[index])
         logits = _predict(static, arrays, fold(keys, _CLEAN), batch)
         outputs.append(np.asarray(logits)[: len(images) - start])
-        if start == 0 and not is_random(deployed):
+        if start == 0 and leaves and not is_random(deployed):
             again = _predict(static, arrays, keys, batch)
             checks.check_deterministic(logits, again, name)
     return np.concatenate(outputs)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
@@ -70,5 +71,12 @@ def by_row(
 
 
 def everywhere(mesh: Mesh | None, arrays: PyTree) -> PyTree:
-    """Arrays on every device, so that they travel once."""
-    return arrays if mesh is None else jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))
+    """Arrays on every device that computes, so that they travel once.
+
+    Also where there is one device: arrays that are bound to it, as restored checkpoints are, and
+    arrays that are not would be two programs.
+    """
+    if mesh is None:
+        (device,) = jnp.zeros(()).devices()  # the user may have chosen one
+        return jax.device_put(arrays, device)
+    return jax.device_put(arrays, NamedSharding(mesh, PartitionSpec()))

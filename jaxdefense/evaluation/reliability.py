@@ -12,6 +12,7 @@ from jaxdefense import losses
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.probe import Goal, make_probe
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
+from jaxdefense.evaluation.devices import everywhere
 from jaxdefense.evaluation.robustness import Robustness
 from jaxdefense.geometry import Ball, linf
 from jaxdefense.precision import float32_products
@@ -78,6 +79,7 @@ def reliability(
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
     keys = example_keys(key, len(x))
     arrays, static = split(deployed)
+    arrays = everywhere(None, arrays)
     with float32_products():
         passes = [np.asarray(_logits(static, arrays, fold(keys, i), x)) for i in range(5)]
         zero = _zero_gradients(static, ball, arrays, keys, x, y, jnp.full(len(x), eps))

@@ -122,37 +122,25 @@ def judge(setting: Setting, slots: Slots, state: State, radii: jax.Array) -> Slo
     """Slots after a move: what fooled is kept, radii shrink, rows with no more to gain stop."""
     if setting.whole:
         return slots._replace(state=state, going=slots.going & (slots.steps < setting.stage.steps))
-    x = slots.job.x
-    norm = setting.ball.norm(state.best - x)
-    hit = state.fooled & (norm < slots.norm)
-    found, norm = where(hit, state.best, slots.found), jnp.where(hit, norm, slots.norm)
-    # The next radius of interest below; what lies within rounding of one is at it.
-    below = jnp.where(radii[None] < norm[:, None] * _ROUND, radii[None], 0.0).max(-1)
-    # If the margin grew evenly with the radius, this is where it would have passed zero.
-    behind = slots.job.behind
-    share = behind / (behind + jnp.maximum(state.ahead, 0.0))
-    hopeless = hit & (share * norm > _HOPE * below)
-    aim = jnp.maximum(norm * jnp.clip(share, _MOST, _LEAST), 0.5 * (slots.low + norm))
+    # Where nothing fools, as in most steps, there is nothing to measure and to copy.
+    hit, hopeless, aim, state, found, norm = jax.lax.cond(
+        state.fooled.any(),
+        lambda: _success(setting.ball, slots, state, radii),
+        lambda: (
+            jnp.zeros_like(state.fooled), jnp.zeros_like(state.fooled), slots.reach, state,
+            slots.found, slots.norm,
+        ),
+    )  # fmt: skip
     stale = jnp.where(hit, 0, slots.stale + 1)
     tired = jnp.isfinite(norm) & (stale >= setting.patience)
     low = jnp.where(tired, slots.reach, slots.low)
     reach = jnp.where(hit, aim, jnp.where(tired, 0.5 * (slots.reach + norm), slots.reach))
     tries = slots.tries + tired
+    below = _below(norm, radii)
     over = jnp.where(
         jnp.isfinite(norm),
         ~slots.job.shrink | (below <= low) | hopeless | (tries >= _TRIES),
         slots.steps >= slots.job.limit,
-    )
-    fresh = begin(x)  # so that the next success shows
-    # The next point to be read was made for the old radius.
-    drawn = jax.lax.cond(
-        hit.any(), lambda: setting.ball.project(x, state.x, reach), lambda: state.x
-    )
-    state = state._replace(
-        x=where(hit, drawn, state.x),
-        best=where(hit, fresh.best, state.best),
-        ahead=jnp.where(hit, fresh.ahead, state.ahead),
-        fooled=jnp.where(hit, fresh.fooled, state.fooled),
     )
     return slots._replace(
         state=state,
@@ -164,6 +152,33 @@ def judge(setting: Setting, slots: Slots, state: State, radii: jax.Array) -> Slo
         norm=norm,
         going=slots.going & ~over,
     )
+
+
+def _below(norm: PerExample, radii: jax.Array) -> PerExample:
+    """The next radius of interest below; what lies within rounding of one is at it."""
+    return jnp.where(radii[None] < norm[:, None] * _ROUND, radii[None], 0.0).max(-1)
+
+
+def _success(ball: Ball, slots: Slots, state: State, radii: jax.Array) -> tuple:
+    """Which rows hit, which have no more to gain, the next radii; state, finds and norms with it."""
+    x = slots.job.x
+    norm = ball.norm(state.best - x)
+    hit = state.fooled & (norm < slots.norm)
+    found, norm = where(hit, state.best, slots.found), jnp.where(hit, norm, slots.norm)
+    # If the margin grew evenly with the radius, this is where it would have passed zero.
+    behind = slots.job.behind
+    share = behind / (behind + jnp.maximum(state.ahead, 0.0))
+    hopeless = hit & (share * norm > _HOPE * _below(norm, radii))
+    aim = jnp.maximum(norm * jnp.clip(share, _MOST, _LEAST), 0.5 * (slots.low + norm))
+    fresh = begin(x)  # so that the next success shows
+    state = state._replace(
+        # The next point to be read was made for the old radius.
+        x=where(hit, ball.project(x, state.x, jnp.where(hit, aim, slots.reach)), state.x),
+        best=where(hit, fresh.best, state.best),
+        ahead=jnp.where(hit, fresh.ahead, state.ahead),
+        fooled=jnp.where(hit, fresh.fooled, state.fooled),
+    )
+    return hit, hopeless, aim, state, found, norm
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -14,6 +14,7 @@ from jaxdefense.attacks.attack import Attack
 from jaxdefense.classifiers import Composite, Static, apply, fold, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.clean import clean_correct, keys_at
+from jaxdefense.evaluation.devices import everywhere
 from jaxdefense.evaluation.robustness import interval
 from jaxdefense.geometry import inside64
 from jaxdefense.losses import Targeted
@@ -103,6 +104,7 @@ class Crafted:
         correct = clean_correct(deployed, self.x, self.y, self.key, rows)
         shown = np.where(self.valid[:, None, None, None], self.x_adv, self.x)
         arrays, static = split(deployed)
+        arrays = everywhere(None, arrays)
 
         def wrong(index: np.ndarray) -> jax.Array:
             keys = fold(keys_at(self.key, jnp.asarray(index)), _STATIC)

@@ -502,6 +502,31 @@ def test_new_parameters_radii_and_keys_never_retrace():
     assert len(traces) > twice
 
 
+@pytest.mark.parametrize("method", ["nested", "grid"])
+def test_restored_weights_are_no_new_program(method):
+    """What comes back from a checkpoint is bound to its device; what was just trained is not."""
+    compiled = []
+
+    def heard(event, seconds, **_):
+        compiled.append(event.endswith("backend_compile_duration"))
+
+    def run(weights):
+        net = jax.tree_util.Partial(_linear, weights)
+        jd.sweep(jd.attacks.pgd(steps=6), net, IMAGES, LABELS, (0.01, 0.02), KEY, method=method)
+        return sum(compiled)
+
+    jax.monitoring.register_event_duration_secs_listener(heard)
+    weights = np.asarray(Linear.weights(4))
+    restored, trained = jax.device_put(weights, jax.devices()[0]), jnp.asarray(weights)
+    first = run(restored)
+    assert first > 0
+    assert run(weights) == run(trained) == first
+
+
+def _linear(weights, x):
+    return (x.reshape(x.shape[0], -1) - 0.5) @ weights
+
+
 # --------------------------------------------------------------------------------------- libraries
 
 
