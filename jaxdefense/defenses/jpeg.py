@@ -80,10 +80,10 @@ def jpeg(quality: int = 75) -> Jpeg:
 
     Example:
         >>> import jax.numpy as jnp
-        >>> stripes = jnp.zeros((1, 8, 8, 1)).at[:, ::2].set(1.0)
+        >>> stripes = jnp.zeros((1, 8, 8, 1)).at[:, ::2].set(0.1)
         >>> fine, coarse = jpeg(100)(stripes), jpeg(1)(stripes)
-        >>> bool(abs(fine - stripes).max() < 0.02), bool(abs(coarse - stripes).max() > 0.1)
-        (True, True)
+        >>> round(float(fine[0, 0, 0, 0]), 2), round(float(coarse[0, 0, 0, 0]), 2)
+        (0.1, 0.0)
     """
     return Jpeg(whole("quality", quality, 1, 100))
 
@@ -92,7 +92,7 @@ def tables(quality: int) -> np.ndarray:
     """Step sizes of the coefficients ``[8, 8, 3]``: luminance and twice chrominance.
 
     Example:
-        >>> tables(50)[0, 0].tolist(), tables(100).max()
+        >>> tables(50)[0, 0].tolist(), int(tables(100).max())
         ([16, 17, 17], 1)
     """
     percent = 5000 // quality if quality < 50 else 200 - 2 * quality
@@ -107,8 +107,8 @@ def _restored(planes: jax.Array, steps: np.ndarray) -> jax.Array:
     padded = jnp.pad(planes, padding, mode="edge") - 128
     blocks = padded.reshape(count, padded.shape[1] // 8, 8, padded.shape[2] // 8, 8, channels)
     coefficients = _product("ui,bhiwjc,vj->bhuwvc", _DCT, blocks, _DCT)
-    steps = steps.reshape(1, 1, 8, 1, 8, channels)
-    coefficients = steps * _half_away(_half_away(8 * coefficients) / (8 * steps))
+    step = steps.reshape(1, 1, 8, 1, 8, channels)
+    coefficients = _half_away(_half_away(8 * coefficients) / (8 * step)) * step
     blocks = _product("ui,bhuwvc,vj->bhiwjc", _DCT, coefficients, _DCT)
     restored = jnp.clip(jnp.round(blocks + 128), 0, 255).reshape(padded.shape)
     return restored[:, :height, :width]
