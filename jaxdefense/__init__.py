@@ -6,6 +6,7 @@ from jaxdefense.classifiers import Frozen as Frozen
 from jaxdefense.classifiers import Normalized as Normalized
 from jaxdefense.classifiers import Purified as Purified
 from jaxdefense.classifiers import Randomized as Randomized
+from jaxdefense.classifiers import Tempered as Tempered
 from jaxdefense.convolutions import canonicalize as canonicalize
 from jaxdefense.evaluation import Robustness as Robustness
 from jaxdefense.evaluation import autoattack as autoattack

@@ -114,6 +114,31 @@ class Purified(Composite):
         return apply(self.classifier, second, apply(self.purifier, first, x))
 
 
+class Tempered(Composite):
+    """A classifier whose logits are divided by a temperature; its predictions stay what they are.
+
+    Hinton et al. 2015 (arXiv 1503.02531, eq. 1). Defensive distillation (Papernot et al. 2016,
+    arXiv 1511.04508) trains at a high temperature T and deploys at 1, which saturates the softmax
+    and hides its gradient; attacking ``Tempered(deployed, T)`` in place of ``deployed`` undoes
+    that.
+
+    Args:
+        classifier: images -> logits.
+        temperature: above 1 for a softer softmax, in the unit of the logits.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> Tempered(lambda x: x.sum((1, 2)), 4.0)(jnp.ones((1, 1, 1, 2))).tolist()
+        [[0.25, 0.25]]
+    """
+
+    classifier: Callable[..., Logits]
+    temperature: jax.Array | float
+
+    def __call__(self, *keys_and_x) -> Logits:
+        return self.classifier(*keys_and_x) / self.temperature
+
+
 def is_random(function: Callable[..., Any]) -> bool:
     """Whether a classifier or purifier says by its type that it is random."""
     if isinstance(function, Composite):

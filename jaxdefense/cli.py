@@ -223,18 +223,20 @@ class Autoattack(_Subject):
 
 @dataclasses.dataclass(frozen=True)
 class List:
-    """Known attacks, models and data sets."""
+    """Known attacks, controls, models and data sets."""
 
     def run(self) -> None:
         """Prints them."""
         from tabulate import tabulate
 
-        from jaxdefense import attacks, data, models
+        from jaxdefense import attacks, data, defenses, models
 
         rows = [
             (name, " ".join(entry.norms), entry.source) for name, entry in attacks.REGISTRY.items()
         ]
         print(tabulate(rows, headers=["attack", "norms", "source"]))
+        controls = [(name, control.explains) for name, control in defenses.CONTROLS.items()]
+        print("\n" + tabulate(controls, headers=["control", "explains a gain by"]))
         print(f"\nmodels: {', '.join(models.names())}\ndata sets: {', '.join(data.names())}")
 
 

@@ -68,6 +68,32 @@ def test_normalized_numbers_and_arrays_travel_through_a_sweep():
         assert result.clean_accuracy == 1
 
 
+# ------------------------------------------------------------------------------------- Tempered
+
+
+def test_tempered_divides_the_logits_and_keeps_the_predictions():
+    warm = jd.Tempered(colours, 2.5)
+    np.testing.assert_allclose(warm(X), colours(X) / 2.5, rtol=1e-6)
+    np.testing.assert_array_equal(warm(X).argmax(-1), colours(X).argmax(-1))
+
+
+def test_tempered_brings_back_the_gradient_that_saturation_hides():
+    y = colours(X).argmax(-1)
+    saturated = lambda x: 1e4 * colours(x)
+    textbook = lambda f: lambda x: -jax.nn.log_softmax(f(x))[jnp.arange(4), y].sum()
+    assert not jax.grad(textbook(saturated))(X).any()
+    restored = jax.grad(textbook(jd.Tempered(saturated, 1e4)))(X)
+    np.testing.assert_allclose(restored, jax.grad(textbook(colours))(X), rtol=1e-5, atol=1e-7)
+
+
+def test_tempered_is_random_exactly_where_its_classifier_is():
+    random = jd.Randomized(lambda keys, x: colours(shaken(keys, x)))
+    assert not is_random(jd.Tempered(colours, 2.0))
+    warm = jd.Tempered(random, 2.0)
+    assert is_random(warm)
+    np.testing.assert_allclose(warm(KEYS, X), random(KEYS, X) / 2, rtol=1e-6)
+
+
 # ------------------------------------------------------------------------------ Purified, random
 
 

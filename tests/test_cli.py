@@ -11,7 +11,7 @@ import pytest
 
 import jaxdefense as jd
 from experiments import quickstart
-from jaxdefense import cli
+from jaxdefense import cli, defenses
 from jaxdefense.errors import InputError
 from jaxdefense.reporting import ensure_folder
 
@@ -148,6 +148,8 @@ def test_list_names_everything(capsys):
     printed = capsys.readouterr().out
     for name in (*jd.attacks.REGISTRY, "lenet5", "resnet18", "typeface", "digits", "mnist"):
         assert name in printed
+    for name in defenses.CONTROLS:
+        assert f"\n{name} " in printed
     assert "arXiv 1706.06083" in printed
 
 

@@ -2,6 +2,12 @@
 
 from jaxdefense.evaluation.autoattack import AutoAttack as AutoAttack
 from jaxdefense.evaluation.autoattack import autoattack as autoattack
+from jaxdefense.evaluation.expense import Latency as Latency
+from jaxdefense.evaluation.expense import flops as flops
+from jaxdefense.evaluation.expense import latency as latency
+from jaxdefense.evaluation.expense import parameters as parameters
+from jaxdefense.evaluation.gradients import Amplitude as Amplitude
+from jaxdefense.evaluation.gradients import gradient_amplitude as gradient_amplitude
 from jaxdefense.evaluation.reliability import Check as Check
 from jaxdefense.evaluation.reliability import reliability as reliability
 from jaxdefense.evaluation.robustness import Evaluations as Evaluations

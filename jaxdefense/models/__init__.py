@@ -13,7 +13,9 @@ from flax import linen as nn
 
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.models.autoencoder import Autoencoder, UAutoencoder, autoencoder, u_autoencoder
+from jaxdefense.models.chain import Chain, chain_variables, part_variables
 from jaxdefense.models.lenet import LeNet5
+from jaxdefense.models.pooling import EncoderClassifier, PoolingAutoencoder
 from jaxdefense.models.resnet import (
     BasicBlock,
     ResNet,
@@ -30,13 +32,18 @@ __all__ = [
     "VGG",
     "Autoencoder",
     "BasicBlock",
+    "Chain",
+    "EncoderClassifier",
     "LeNet5",
+    "PoolingAutoencoder",
     "ResNet",
     "UAutoencoder",
     "build",
+    "chain_variables",
     "count_parameters",
     "initialize",
     "names",
+    "part_variables",
 ]
 
 _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
@@ -48,10 +55,12 @@ _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "resnet110": resnet110,
     "vgg16": vgg16,
     "vgg8": vgg8,
+    "encoder_classifier": EncoderClassifier,
 }
 _AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {
     "autoencoder": autoencoder,
     "u_autoencoder": u_autoencoder,
+    "pooling_autoencoder": PoolingAutoencoder,
 }
 
 

@@ -1,5 +1,6 @@
 """Training: objectives, optimizers and one loop that resumes to the same numbers."""
 
+from jaxdefense.training.criteria import gce, tempered
 from jaxdefense.training.evaluate import (
     Classification,
     Reconstruction,
@@ -7,6 +8,7 @@ from jaxdefense.training.evaluate import (
     mean,
     validation,
 )
+from jaxdefense.training.joint import alternating, joint
 from jaxdefense.training.loop import Checkpoint, FitResult, fit
 from jaxdefense.training.objectives import (
     Objective,
@@ -19,6 +21,8 @@ from jaxdefense.training.objectives import (
 )
 from jaxdefense.training.optim import compute_dtype, optimizer, schedule
 from jaxdefense.training.state import TrainState
+from jaxdefense.training.trades import trades
+from jaxdefense.training.turns import Turns, in_turn
 
 __all__ = [
     "Checkpoint",
@@ -27,17 +31,24 @@ __all__ = [
     "Objective",
     "Reconstruction",
     "TrainState",
+    "Turns",
     "adversarial",
+    "alternating",
     "compute_dtype",
     "denoising",
     "evaluate",
     "fit",
     "gaussian_noise",
+    "gce",
+    "in_turn",
+    "joint",
     "mean",
     "optimizer",
     "reconstruction",
     "schedule",
     "supervised",
+    "tempered",
+    "trades",
     "validation",
     "with_augmentation",
 ]

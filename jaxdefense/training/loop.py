@@ -22,6 +22,7 @@ from jaxdefense.training.evaluate import check_data
 from jaxdefense.training.journal import Journal
 from jaxdefense.training.objectives import Objective
 from jaxdefense.training.state import Step, TrainState, init_state, make_step
+from jaxdefense.training.turns import Turns
 from jaxdefense.typing import PyTree
 
 CHECK_STEPS, CHECK_SECONDS = 50, 1.0
@@ -58,7 +59,7 @@ class FitResult:
 
 
 def fit(
-    objective: Objective,
+    objective: Objective | Turns,
     variables: PyTree,
     optimizer: optax.GradientTransformation,
     x_train: np.ndarray,
@@ -82,7 +83,7 @@ def fit(
     restored without a step.
 
     Args:
-        objective: what to minimise, see `jaxdefense.training.objectives`.
+        objective: what to minimise, see `jaxdefense.training.objectives`; or several in turn.
         variables: of the model, ``{"params": ..., ...}``; left untouched.
         optimizer: an optax optimizer.
         x_train: uint8 images ``[n, h, w, c]``; they are put on the device once.

@@ -7,6 +7,7 @@ Objectives are made by functions and wrapped by functions, so a new one is a clo
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +53,7 @@ def supervised(
     def objective(params, model_state, key, x, y):
         if preprocess is not None:
             x = jax.lax.stop_gradient(preprocess(x))
-        logits, model_state = _apply(model, params, model_state, key, x)
+        logits, model_state = forward(model, params, model_state, key, x)
         value = jnp.mean(per_example(logits, y))
         accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == y)
         return value, (model_state, {"loss": value, "accuracy": accuracy})
@@ -60,19 +61,20 @@ def supervised(
     return objective
 
 
-def reconstruction(model: nn.Module) -> Objective:
+def reconstruction(model: nn.Module, method: str | None = None) -> Objective:
     """Autoencoding: mean squared error between images and their reconstructions.
 
     Args:
         model: a linen autoencoder, images to images.
+        method: of the model that does it, for example ``"reconstruct"``; its call when not given.
 
     Returns:
         An objective with the metric ``loss``.
     """
-    return denoising(model, lambda key, x: x)
+    return denoising(model, lambda key, x: x, method)
 
 
-def denoising(model: nn.Module, noise: Noise) -> Objective:
+def denoising(model: nn.Module, noise: Noise, method: str | None = None) -> Objective:
     """Denoising: mean squared error between clean images and reconstructions of noisy ones.
 
     Vincent et al., "Extracting and composing robust features with denoising autoencoders" (2008).
@@ -80,6 +82,7 @@ def denoising(model: nn.Module, noise: Noise) -> Objective:
     Args:
         model: a linen autoencoder, images to images.
         noise: ``(key, x) -> x`` the corruption, for example `gaussian_noise`.
+        method: of the model that does it; its call when not given.
 
     Returns:
         An objective with the metric ``loss``.
@@ -88,7 +91,7 @@ def denoising(model: nn.Module, noise: Noise) -> Objective:
     def objective(params, model_state, key, x, y):
         noise_key, dropout_key = jax.random.split(key)
         noisy = jax.lax.stop_gradient(noise(noise_key, x))
-        restored, model_state = _apply(model, params, model_state, dropout_key, noisy)
+        restored, model_state = forward(model, params, model_state, dropout_key, noisy, method)
         value = jnp.mean((restored - x) ** 2)
         return value, (model_state, {"loss": value})
 
@@ -170,8 +173,24 @@ def adversarial(
     return hardened
 
 
-def _apply(
-    model: nn.Module, params: PyTree, model_state: PyTree, key: jax.Array, x: Images
-) -> tuple[jax.Array, PyTree]:
-    variables = {"params": params, **model_state}
-    return model.apply(variables, x, train=True, mutable=list(model_state), rngs={"dropout": key})
+def forward(
+    model: nn.Module,
+    params: PyTree,
+    model_state: PyTree,
+    key: jax.Array,
+    x: Images,
+    method: str | None = None,
+) -> tuple[Any, PyTree]:
+    """What a linen module makes of images in training mode, and its new state.
+
+    Args:
+        model: called with ``train=True``; dropout is drawn from the key.
+        params, model_state: its variables.
+        key: of this call.
+        x: images.
+        method: of the model; its call when not given.
+    """
+    variables, rngs = {"params": params, **model_state}, {"dropout": key}
+    return model.apply(
+        variables, x, train=True, mutable=list(model_state), rngs=rngs, method=method
+    )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdefense.training.objectives import Metrics, Objective
+from jaxdefense.training.turns import Turns
 from jaxdefense.typing import PyTree
 
 
@@ -19,7 +20,7 @@ class TrainState:
     Attributes:
         params: what the optimizer changes.
         model_state: other variables, such as batch statistics.
-        opt_state: state of the optimizer.
+        opt_state: state of the optimizer; a tuple with one for each of `Turns`.
         step: int32, steps taken.
         bad_step: int32, the first step whose loss or result was not finite; -1 while there is none.
             It is kept on the device so that the host need not wait for every step.
@@ -43,7 +44,7 @@ Step = Callable[[TrainState, jax.Array, jax.Array, jax.Array, jax.Array], TrainS
 
 
 def init_state(
-    objective: Objective,
+    objective: Objective | Turns,
     optimizer: optax.GradientTransformation,
     variables: PyTree,
     x: jax.ShapeDtypeStruct,
@@ -61,11 +62,14 @@ def init_state(
     variables = jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), dict(variables))
     params = variables.pop("params")
     key = jax.eval_shape(lambda: jax.random.key(0))
-    _, (_, metrics) = jax.eval_shape(objective, params, variables, key, x, y)
+    metrics: Metrics = {}
+    for each in _turns(objective):
+        metrics |= jax.eval_shape(each, params, variables, key, x, y)[1][1]
+    states = tuple(optimizer.init(params) for _ in _turns(objective))
     return TrainState(
         params=params,
         model_state=variables,
-        opt_state=optimizer.init(params),
+        opt_state=states if isinstance(objective, Turns) else states[0],
         step=jnp.zeros((), jnp.int32),
         bad_step=jnp.full((), -1, jnp.int32),
         totals={name: jnp.zeros((), jnp.float32) for name in metrics},
@@ -74,13 +78,16 @@ def init_state(
 
 @functools.lru_cache(maxsize=4)  # training again, with another seed, does not compile again
 def make_step(
-    objective: Objective, optimizer: optax.GradientTransformation, batch_size: int
+    objective: Objective | Turns, optimizer: optax.GradientTransformation, batch_size: int
 ) -> Step:
     """The compiled training step ``(state, key, order, x, y) -> state``.
 
     Data are arguments, not constants: uint8 images ``[n, h, w, c]`` and labels ``[n]`` stay on the
     device, ``order`` is this epoch's permutation, and the step number picks the batch. Randomness
     is ``fold_in(key, step)``, so a step is a function of the state and nothing before it.
+
+    Turns are updates one after another within a step: a branch that picks one of them would make
+    the gradients of convolutions many times slower on a CPU.
     """
 
     def step(
@@ -89,16 +96,26 @@ def make_step(
         position = state.step % (order.shape[0] // batch_size)
         rows = jax.lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
         x, y = images[rows].astype(jnp.float32) / 255, labels[rows]
-        (loss, (model_state, metrics)), gradients = jax.value_and_grad(objective, has_aux=True)(
-            state.params, state.model_state, jax.random.fold_in(key, state.step), x, y
-        )
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
-        bad = (state.bad_step < 0) & ~_all_finite((loss, params, model_state))
+        key = jax.random.fold_in(key, state.step)
+        params, model_state = state.params, state.model_state
+        several = isinstance(objective, Turns)
+        opt_states = state.opt_state if several else (state.opt_state,)
+        metrics: Metrics = {}
+        losses, new_states = [], []
+        for turn, (each, opt_state) in enumerate(zip(_turns(objective), opt_states, strict=True)):
+            (loss, (model_state, found)), gradients = jax.value_and_grad(each, has_aux=True)(
+                params, model_state, jax.random.fold_in(key, turn) if turn else key, x, y
+            )
+            updates, opt_state = optimizer.update(gradients, opt_state, params)
+            params = optax.apply_updates(params, updates)
+            losses.append(loss)
+            metrics |= found
+            new_states.append(opt_state)
+        bad = (state.bad_step < 0) & ~_all_finite((losses, params, model_state))
         return TrainState(
             params=params,
             model_state=model_state,
-            opt_state=opt_state,
+            opt_state=tuple(new_states) if several else new_states[0],
             step=state.step + 1,
             bad_step=jnp.where(bad, state.step + 1, state.bad_step),
             totals={
@@ -108,6 +125,10 @@ def make_step(
         )
 
     return jax.jit(step, donate_argnums=0)
+
+
+def _turns(objective: Objective | Turns) -> tuple[Objective, ...]:
+    return objective.objectives if isinstance(objective, Turns) else (objective,)
 
 
 def _all_finite(tree: PyTree) -> jax.Array:

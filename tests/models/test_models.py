@@ -128,6 +128,8 @@ SMALL = {
     "vgg8": {"width": 2, "hidden": (8, 8)},
     "autoencoder": {"width": 2},
     "u_autoencoder": {"width": 2},
+    "pooling_autoencoder": {"widths": (2, 3, 4)},
+    "encoder_classifier": {"widths": (2, 3, 4), "hidden": (5,)},
 }
 
 
