@@ -3,7 +3,6 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from jaxdefense import Frozen, Purified, models
 from jaxdefense.attacks import Attack
 from jaxdefense.checkpoints import Checkpoints
 from jaxdefense.data import Dataset, as_images, augment
-from jaxdefense.evaluation import Robustness, interval, recall
-from jaxdefense.reporting import Record
 from jaxdefense.training import (
     Classification,
     Reconstruction,
@@ -184,85 +181,3 @@ def _train(
 def _digest(variables: Any) -> str:
     leaves = jax.tree.leaves(variables)
     return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()[:16]
-
-
-def measure(
-    study: Study,
-    model: str,
-    defence: str,
-    attack: Attack,
-    deployed: Classifier,
-    radii: tuple[float, ...],
-    surrogate: Classifier | None = None,
-    progress: Callable[[str], None] = print,
-) -> list[Record]:
-    """One curve as records, from disk if it was measured before.
-
-    Args:
-        study: data, folder, seed.
-        model, defence: as they stand in tables.
-        attack: any attack.
-        deployed: what is evaluated.
-        radii: the grid.
-        surrogate: what an oblivious attacker differentiates; None for white-box.
-        progress: called with one line when the curve is there.
-
-    Returns:
-        One record per radius.
-    """
-    x, y = study.examples
-    curve = recall(
-        study.folder / "sweeps", attack, deployed, x, y, radii, study.key, surrogate, progress=None
-    )
-    knowledge = {"surrogate": "oblivious"}.get(curve.knowledge, curve.knowledge)
-    ends = f"{100 * curve.robust_accuracy[0]:.1f} % to {100 * curve.robust_accuracy[-1]:.1f} %"
-    progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {ends}")
-    return [_record(study, model, defence, curve, knowledge, i) for i in range(len(curve.radii))]
-
-
-def clean(study: Study, model: str, defence: str, deployed: Frozen | Classifier) -> Record:
-    """Clean accuracy of a deployed function on all test images, as a record."""
-    x, y = as_images(study.data.x_test), study.data.y_test
-    right = int((np.asarray(_predict(deployed, x)) == y).sum())
-    low, high = interval(right, len(y))
-    return Record(
-        experiment=study.name, dataset=study.data.title, model=model, defence=defence,
-        attack="none", knowledge="none", norm="linf", eps=0.0, value=right / len(y),
-        low=low, high=high, n=len(y), seed=study.seed, gradients=0, forwards=len(y),
-        provenance=study.data.provenance, synthetic=study.data.synthetic,
-    )  # fmt: skip
-
-
-def _predict(deployed: Classifier, x: np.ndarray, size: int = 256) -> np.ndarray:
-    chunks = [x[i : i + size] for i in range(0, len(x), size)]
-    return np.concatenate([_classify(deployed, chunk) for chunk in chunks])
-
-
-@jax.jit
-def _classify(deployed: Classifier, x: jax.Array) -> jax.Array:
-    return deployed(x).argmax(-1)
-
-
-def _record(study: Study, model: str, defence: str, curve: Robustness, knowledge: str, i: int):
-    # The sweep's cost is shared out, so that records add up to what was spent.
-    share = lambda total: total // len(curve.radii) + (i < total % len(curve.radii))
-    return Record(
-        experiment=study.name,
-        dataset=study.data.title,
-        model=model,
-        defence=defence,
-        attack=curve.attack,
-        knowledge=knowledge,
-        norm=curve.norm,
-        eps=curve.radii[i],
-        value=curve.robust_accuracy[i],
-        low=curve.interval[i, 0],
-        high=curve.interval[i, 1],
-        n=curve.n,
-        seed=study.seed,
-        gradients=share(curve.evaluations.gradients),
-        forwards=share(curve.evaluations.forwards),
-        provenance=study.data.provenance,
-        synthetic=study.data.synthetic,
-        note=" ".join(curve.warnings),
-    )

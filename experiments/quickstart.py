@@ -16,7 +16,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from experiments import harness, quickstart_report
+from experiments import harness, measuring, quickstart_report
 from experiments.harness import Training
 from jaxdefense import Purified, attacks, data, linf, models
 from jaxdefense.cli import launch
@@ -139,14 +139,14 @@ def main(config: Config) -> None:
     print(f"attacking {len(study.examples[1])} test images")
     records = []
     for name, defence in deployed.items():
-        records.append(harness.clean(study, config.model, name, defence))
+        records.append(measuring.clean(study, config.model, name, defence))
         lineup: list[tuple] = [(attacks.gaussian(), config.sigmas, None)]
         for attack in (attacks.fgsm(linf), attacks.pgd(linf, config.steps)):
             if defence is not net:
                 lineup.append((attack, config.eps, net))
             lineup.append((attack, config.eps, None))
         for attack, radii, surrogate in lineup:
-            records += harness.measure(study, config.model, name, attack, defence, radii, surrogate)
+            records += measuring.curve(study, config.model, name, attack, defence, radii, surrogate)
     seconds = time.monotonic() - start
     quickstart_report.write(config, study, records, histories, deployed, purifiers, seconds)
 

@@ -1,0 +1,218 @@
+"""What our records answer to each printed number: pooled over seeds, side by side, judged.
+
+A script says for each number which records answer it; here they are found, pooled and compared.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.paper_numbers import Number
+from jaxdefense.errors import InputError
+from jaxdefense.evaluation import interval
+from jaxdefense.reporting import Record, Table
+
+COLUMNS = ("as attacked", "white-box", "strongest", "control")
+# A clean accuracy, or one without a defence, so close to the printed one counts as the same.
+CLOSE = 0.05
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """Which records answer: those whose fields are equal to these, one per seed.
+
+    Attributes:
+        fields: of a `Record`, for example ``{"defence": "AE", "attack": "pgd-40"}``.
+        weakest: several attacks may match; the one that leaves the lowest accuracy answers.
+    """
+
+    fields: Mapping[str, Any]
+    weakest: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One measured number over all seeds.
+
+    Attributes:
+        value: mean over the seeds.
+        low, high: 95 % Clopper-Pearson interval of the images of all seeds together; NaN where
+            the value is no share of images.
+        least, most: over the seeds.
+        n: images, of all seeds together.
+        seeds: how many.
+        what: the attack and what its attacker knew.
+        synthetic: whether the data stand in for the paper's.
+    """
+
+    value: float
+    low: float
+    high: float
+    least: float
+    most: float
+    n: int
+    seeds: int
+    what: str
+    synthetic: bool
+
+    def text(self, metric: str = "accuracy") -> str:
+        """As it stands in a table: accuracies in percent with interval and range over seeds."""
+        if metric != "accuracy":
+            return f"{self.value:.2g} ({self.least:.2g} to {self.most:.2g})"
+        value, low, high, least, most = (
+            f"{100 * v:.1f}" for v in (self.value, self.low, self.high, self.least, self.most)
+        )
+        spread = f" ({least} to {most})" if self.seeds > 1 else ""
+        return f"{value} [{low}, {high}]{spread}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A printed number and what was measured.
+
+    Attributes:
+        number: the printed one.
+        cells: by column of `COLUMNS`; a column that does not apply is not there.
+        verdict: see `judge`.
+        reason: why there is no answer, where there is none.
+    """
+
+    number: Number
+    cells: Mapping[str, Cell]
+    verdict: str = ""
+    reason: str = ""
+
+
+def pool(records: Sequence[Record]) -> Cell:
+    """Several seeds' records of one measurement as one cell."""
+    first, values = records[0], [r.value for r in records]
+    count = sum(r.n for r in records)
+    right = sum(round(r.value * r.n) for r in records)
+    share = first.metric == "accuracy"
+    low, high = interval(right, count) if share else (math.nan, math.nan)
+    knowledge = f", {first.knowledge}" if first.knowledge != "none" else ""
+    return Cell(
+        value=float(np.mean(values)), low=float(low), high=float(high), least=min(values),
+        most=max(values), n=count, seeds=len(records),
+        what="clean" if first.attack == "none" else first.attack + knowledge,
+        synthetic=any(r.synthetic for r in records),
+    )  # fmt: skip
+
+
+def find(records: Sequence[Record], query: Query) -> Cell | None:
+    """The cell that a query describes; None where nothing was measured.
+
+    Raises:
+        InputError: several measurements of one seed match.
+    """
+    same = lambda record: all(
+        _same(getattr(record, name), value) for name, value in query.fields.items()
+    )
+    groups: dict[tuple[str, str, str], list[Record]] = {}
+    for record in filter(same, records):
+        groups.setdefault((record.attack, record.knowledge, record.model), []).append(record)
+    for group in groups.values():
+        seeds = [record.seed for record in group]
+        if len(set(seeds)) < len(seeds):
+            raise InputError(f"several records of one seed answer {dict(query.fields)}")
+    if len(groups) > 1 and not query.weakest:
+        raise InputError(f"{list(groups)} all answer {dict(query.fields)}: say which")
+    cells = [pool(group) for group in groups.values()]
+    # A measurement of fewer seeds does not compare with one of all.
+    most = max((cell.seeds for cell in cells), default=0)
+    return min((c for c in cells if c.seeds == most), key=lambda c: c.value, default=None)
+
+
+def _same(given: Any, wanted: Any) -> bool:
+    if isinstance(wanted, float):
+        return math.isclose(given, wanted, rel_tol=1e-5, abs_tol=1e-9)
+    return given in wanted if isinstance(wanted, tuple) else given == wanted
+
+
+def answers(
+    numbers: Sequence[Number],
+    records: Sequence[Record],
+    ask: Callable[[Number], Mapping[str, Query] | str],
+) -> list[Answer]:
+    """Every number with the cells that answer it.
+
+    Args:
+        numbers: of one paper.
+        records: all that was measured.
+        ask: for a number, a query for each column that applies; or why there is no answer.
+    """
+    found: dict[Number, dict[str, Cell]] = {}
+    reasons: dict[Number, str] = {}
+    for number in numbers:
+        asked = ask(number)
+        if isinstance(asked, str):
+            found[number], reasons[number] = {}, asked
+            continue
+        cells = {column: find(records, query) for column, query in asked.items()}
+        found[number] = {column: cell for column, cell in cells.items() if cell is not None}
+        if not found[number]:
+            reasons[number] = "not measured by this run"
+    return [
+        Answer(number, cells, judge(number, cells, _bare(number, found)), reasons.get(number, ""))
+        for number, cells in found.items()
+    ]
+
+
+def _bare(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mapping[str, Cell] | None:
+    """The cells of the same number without a defence."""
+    place = lambda n: (n.table, n.dataset, n.model, n.phase, n.attack, n.eps, n.metric)
+    for other, cells in found.items():
+        if other.defence == "none" != number.defence and place(other) == place(number):
+            return cells
+    return None
+
+
+def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | None) -> str:
+    """What becomes of a printed accuracy.
+
+    Without an attack or a defence: ``as printed`` where ours is within 5 points, else by how many
+    it differs. With both, against the strongest attacker (of noise: the noise itself):
+    ``holds`` where the interval reaches the printed number, ``weakened`` where it does not but is
+    above that of the undefended classifier under its strongest attacker, else ``broken``.
+    """
+    if number.metric != "accuracy" or "as attacked" not in cells:
+        return ""
+    if number.attack == "none" or number.defence == "none":
+        gap = cells["as attacked"].value - number.fraction
+        return "as printed" if abs(gap) <= CLOSE else f"{100 * gap:+.0f} points"
+    last = cells.get("strongest", cells["as attacked"])
+    if last.high >= number.fraction:
+        return "holds"
+    before = (bare or {}).get("strongest", (bare or {}).get("as attacked"))
+    return "weakened" if before is not None and last.low > before.high else "broken"
+
+
+def side_by_side(found: Sequence[Answer]) -> Table:
+    """Paper | ours as the paper attacked | white-box | strongest | control | verdict."""
+    cells = [cell for answer in found for cell in answer.cells.values()]
+    counts = sorted({(cell.n, cell.seeds) for cell in cells})
+    sizes = ", ".join(f"{n} images ({seeds} seeds)" for n, seeds in counts)
+    synthetic = " ON STAND-IN DATA." if any(cell.synthetic for cell in cells) else ""
+    caption = (
+        "Paper against ours, accuracy in percent: mean over seeds [95 % Clopper-Pearson interval "
+        f"over all images] (range over seeds). A cell is over {sizes}.{synthetic}"
+    )
+    header = ("table", "dataset", "model", "defence", "attack", "paper", *COLUMNS, "verdict")
+    return Table(caption, header, tuple(map(_row, found)), left=5)
+
+
+def _row(answer: Answer) -> tuple[str, ...]:
+    number = answer.number
+    attack = f"{number.attack} {number.eps}{number.eps_unit if number.eps else ''}".strip()
+    about = (number.table, number.dataset, number.model, number.defence)
+    cells = []
+    for column in COLUMNS:
+        cell = answer.cells.get(column)
+        named = f", {cell.what}" if cell and column in ("strongest", "control") else ""
+        cells.append(cell.text(number.metric) + named if cell else "-")
+    if answer.reason:
+        return (*about, attack, number.value, answer.reason, *cells[1:], "")
+    return (*about, attack.replace('"', ""), number.value, *cells, answer.verdict)

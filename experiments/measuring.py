@@ -1,0 +1,168 @@
+"""Measured cells of experiment scripts: curves, static examples and clean accuracies, as records.
+
+What was measured once is read from disk: a killed run goes on, and a second run only draws.
+"""
+
+import contextlib
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from experiments.harness import Study
+from jaxdefense.attacks import Attack
+from jaxdefense.data import as_images
+from jaxdefense.evaluation import Crafted, Robustness, craft, interval, recall
+from jaxdefense.evaluation.identity import identity
+from jaxdefense.reporting import Record, write_atomically
+from jaxdefense.typing import Classifier
+
+# The sweep says "surrogate" where the attacker differentiates another function.
+OBLIVIOUS, TRANSFER = "oblivious", "transfer"
+
+
+def curve(
+    study: Study,
+    model: str,
+    defence: str,
+    attack: Attack,
+    deployed: Classifier,
+    radii: Sequence[float],
+    surrogate: Classifier | None = None,
+    progress: Callable[[str], None] = print,
+    knowledge: str = OBLIVIOUS,
+) -> list[Record]:
+    """One curve as records, from disk if it was measured before.
+
+    Args:
+        study: data, folder, seed.
+        model, defence: as they stand in tables.
+        attack: any attack.
+        deployed: what is evaluated.
+        radii: the grid.
+        surrogate: what the attacker differentiates instead; None for white-box.
+        progress: called with one line when the curve is there.
+        knowledge: what an attacker with a surrogate is called.
+
+    Returns:
+        One record per radius.
+    """
+    x, y = study.examples
+    found = recall(
+        study.folder / "sweeps", attack, deployed, x, y, radii, study.key, surrogate, progress=None
+    )
+    knowledge = {"surrogate": knowledge}.get(found.knowledge, found.knowledge)
+    ends = f"{100 * found.robust_accuracy[0]:.1f} % to {100 * found.robust_accuracy[-1]:.1f} %"
+    progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {ends}")
+    return [_record(study, model, defence, found, knowledge, i) for i in range(len(found.radii))]
+
+
+def static(
+    study: Study,
+    model: str,
+    attack: Attack,
+    source: Classifier,
+    shown_to: Mapping[str, Classifier],
+    radii: Sequence[float],
+    progress: Callable[[str], None] = print,
+    knowledge: str = OBLIVIOUS,
+) -> list[Record]:
+    """Examples crafted once on one function and shown to others, as the papers do; as records.
+
+    Args:
+        study: data, folder, seed.
+        model: as it stands in tables.
+        attack: any attack.
+        source: what is attacked.
+        shown_to: what is evaluated, by the name of its defence.
+        radii: each is crafted by itself.
+        progress: called with one line for each function.
+        knowledge: what the attacker is called.
+
+    Returns:
+        One record for each function and radius.
+    """
+    x, y = study.examples
+    crafted = functools.cache(lambda eps: craft(attack, source, x, y, eps, study.key))
+    records = []
+    for defence, deployed in shown_to.items():
+        name = identity(attack, deployed, x, y, list(radii), study.key, source, "static")
+        right = _kept(
+            study.folder / "sweeps" / f"static-{attack.name}-{name[:16]}.json",
+            functools.partial(_right, deployed, crafted, radii),
+        )
+        for eps, count in zip(radii, right, strict=True):
+            low, high = interval(count, len(y))
+            records.append(
+                _cell(
+                    study, model=model, defence=defence, attack=attack.name, knowledge=knowledge,
+                    norm=attack.ball.name if attack.ball else "sigma", eps=np.float32(eps),
+                    value=count / len(y), low=low, high=high, n=len(y),
+                    gradients=attack.cost.gradients * len(y),
+                    forwards=(attack.cost.forwards + 1) * len(y), note="static",
+                )
+            )  # fmt: skip
+        shares = ", ".join(f"{100 * count / len(y):.1f}" for count in right)
+        progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {shares} %")
+    return records
+
+
+def _right(
+    deployed: Classifier, crafted: Callable[[float], Crafted], radii: Sequence[float]
+) -> list[int]:
+    return [int(crafted(eps).accuracy(deployed).robust.sum()) for eps in radii]
+
+
+def _kept(path: Path, measure: Callable[[], list[int]]) -> list[int]:
+    """Numbers from a file, or measured and written to it."""
+    with contextlib.suppress(OSError, ValueError):
+        return json.loads(path.read_text())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    numbers = measure()
+    write_atomically(path, json.dumps(numbers))
+    return numbers
+
+
+def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Record:
+    """Clean accuracy of a deployed function on all test images, as a record."""
+    x, y = as_images(study.data.x_test), study.data.y_test
+    right = int((np.asarray(_predict(deployed, x)) == y).sum())
+    low, high = interval(right, len(y))
+    return _cell(
+        study, model=model, defence=defence, attack="none", knowledge="none", norm="linf",
+        eps=0.0, value=right / len(y), low=low, high=high, n=len(y), gradients=0, forwards=len(y),
+    )  # fmt: skip
+
+
+def _predict(deployed: Classifier, x: np.ndarray, size: int = 256) -> np.ndarray:
+    chunks = [x[i : i + size] for i in range(0, len(x), size)]
+    return np.concatenate([_classify(deployed, chunk) for chunk in chunks])
+
+
+@jax.jit
+def _classify(deployed: Classifier, x: jax.Array) -> jax.Array:
+    return deployed(x).argmax(-1)
+
+
+def _record(study: Study, model: str, defence: str, curve: Robustness, knowledge: str, i: int):
+    # The sweep's cost is shared out, so that records add up to what was spent.
+    share = lambda total: total // len(curve.radii) + (i < total % len(curve.radii))
+    return _cell(
+        study, model=model, defence=defence, attack=curve.attack, knowledge=knowledge,
+        norm=curve.norm, eps=curve.radii[i], value=curve.robust_accuracy[i],
+        low=curve.interval[i, 0], high=curve.interval[i, 1], n=curve.n,
+        gradients=share(curve.evaluations.gradients), forwards=share(curve.evaluations.forwards),
+        note=" ".join(curve.warnings),
+    )  # fmt: skip
+
+
+def _cell(study: Study, **measured) -> Record:
+    """A record with what all cells of a study have in common."""
+    data = study.data
+    return Record(
+        experiment=study.name, dataset=data.title, seed=study.seed, provenance=data.provenance,
+        synthetic=data.synthetic, **measured,
+    )  # fmt: skip

@@ -1,0 +1,196 @@
+"""What a paper's script leaves behind: records, answers, figures and one page that shows them.
+
+``<output>/results/`` holds it all, small enough to commit; checkpoints and sweeps lie beside it.
+"""
+
+import contextlib
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from experiments.answers import Answer, side_by_side
+from experiments.paper_numbers import PAPERS
+from jaxdefense.errors import DataError
+from jaxdefense.reporting import (
+    Record,
+    Table,
+    accuracies,
+    ensure_folder,
+    read_json,
+    save,
+    versions,
+    write_atomically,
+    write_json,
+)
+
+ANSWERS, RECORDS, PAGE = "answers.json", "results.json", "README.md"
+
+
+@dataclasses.dataclass(frozen=True)
+class Prediction:
+    """What should break or hold before anything was measured, and what did.
+
+    Attributes:
+        text: the prediction.
+        held: None where it was not measured.
+        evidence: the deciding numbers.
+    """
+
+    text: str
+    held: bool | None
+    evidence: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """All that a paper's script found.
+
+    Attributes:
+        paper: a key of `PAPERS`.
+        title: authors, year and name of the paper.
+        summary: what was asked and what came out, in a few sentences.
+        records: every measured cell.
+        answers: to the printed numbers.
+        headlines: which of them the paper rests on; they stand in the table over all papers.
+        predictions: see `Prediction`.
+        tables: further ones.
+        figures: file name without suffix, caption, figure.
+    """
+
+    paper: str
+    title: str
+    summary: str
+    records: Sequence[Record]
+    answers: Sequence[Answer]
+    headlines: Sequence[Answer]
+    predictions: Sequence[Prediction] = ()
+    tables: Sequence[Table] = ()
+    figures: Sequence[tuple[str, str, Any]] = ()
+
+
+def publish(outcome: Outcome, config: Any, folder: Path, seconds: float) -> Path:
+    """Writes everything below ``folder / "results"`` and says on the console what was found.
+
+    Args:
+        outcome: what was found.
+        config: the dataclass that decided it.
+        folder: of the run.
+        seconds: wall time; of a run that only draws again, the first run's is kept.
+
+    Returns:
+        The page, ``README.md``.
+    """
+    results = ensure_folder(folder / "results")
+    meta = _meta(PAPERS[outcome.paper], config, results / RECORDS, seconds)
+    write_json(results / RECORDS, list(outcome.records), meta)
+    told = {
+        "meta": meta,
+        "title": outcome.title,
+        "summary": outcome.summary,
+        "answers": [_plain(a, a in outcome.headlines) for a in outcome.answers],
+        "predictions": [dataclasses.asdict(p) for p in outcome.predictions],
+    }
+    write_atomically(results / ANSWERS, json.dumps(told, indent=1) + "\n")
+    for name, _, figure in outcome.figures:
+        save(figure, results / name, dpi=120)[1].unlink()
+    page = results / PAGE
+    write_atomically(page, _page(outcome, meta))
+    print(f"\n{side_by_side(outcome.answers).text('simple')}\n\n{outcome.summary}\n")
+    print(f"page    {page}\nanswers {results / ANSWERS}\nrecords {results / RECORDS}")
+    return page
+
+
+def _meta(script: str, config: Any, path: Path, seconds: float) -> dict[str, Any]:
+    device = jax.devices()[0]
+    settings = dataclasses.asdict(config)
+    for name in ("data_dir", "output"):  # say where, not what
+        settings.pop(name, None)
+    settings = json.loads(json.dumps(settings))
+    with contextlib.suppress(DataError, OSError):
+        _, before = read_json(path)
+        if before.get("config") == settings:
+            seconds = max(seconds, before["wall_seconds"])
+    return {
+        "command": f"python -m experiments.{script} {_arguments()}".strip(),
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "wall_seconds": round(seconds, 1),
+        "versions": versions(),
+        "config": settings,
+    }
+
+
+def _arguments() -> str:
+    """The command line without names of folders."""
+    shown, hide = [], False
+    for argument in sys.argv[1:]:
+        if hide:
+            shown.append("DIR")
+        elif argument.startswith(("--data-dir=", "--output=")):
+            shown.append(argument.partition("=")[0] + "=DIR")
+        else:
+            shown.append(argument)
+        hide = argument in ("--data-dir", "--output")
+    return " ".join(shown)
+
+
+def _plain(answer: Answer, headline: bool) -> dict[str, Any]:
+    return {
+        "number": dataclasses.asdict(answer.number),
+        "cells": {
+            column: {
+                name: None if value != value else value
+                for name, value in dataclasses.asdict(cell).items()
+            }
+            for column, cell in answer.cells.items()
+        },
+        "verdict": answer.verdict,
+        "reason": answer.reason,
+        "headline": headline,
+    }
+
+
+def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
+    provenance = dict.fromkeys(record.provenance for record in outcome.records)
+    minutes = meta["wall_seconds"] / 60
+    lines = [
+        f"# {outcome.title}",
+        outcome.summary,
+        f"`{meta['command']}`, {minutes:.0f} minutes on {meta['device']}; "
+        + ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
+        + ".",
+        "## Paper and ours, side by side",
+        side_by_side(outcome.answers).text("pipe"),
+        _legend(),
+    ]
+    if outcome.predictions:
+        verdicts = {True: "held", False: "did not hold", None: "not measured"}
+        lines += ["## Predictions", "What should break, written down before it was measured."]
+        told = (f"- **{verdicts[p.held]}**: {p.text} {p.evidence}" for p in outcome.predictions)
+        lines.append("\n".join(told))
+    if outcome.figures:
+        lines.append("## Figures")
+        lines += [f"![{caption}]({name}.png)\n\n{caption}" for name, caption, _ in outcome.figures]
+    if outcome.tables:
+        lines.append("## Further tables")
+        lines += [table.text("pipe") for table in outcome.tables]
+    lines += ["## Every measured cell", accuracies(outcome.records).text("pipe")]
+    lines += ["## Data", "\n".join(f"- {line}" for line in provenance)]
+    settings = ", ".join(f"{name} {value}" for name, value in meta["config"].items())
+    lines += ["## Settings", settings]
+    return "\n\n".join(line.strip() for line in lines) + "\n"
+
+
+def _legend() -> str:
+    return (
+        "*As attacked*: the attacker of the paper. *White-box*: the same attack through the whole "
+        "defence. *Strongest*: of all attackers measured, the one that leaves least. *Control*: "
+        "the same examples against something without a trained autoencoder. Verdict: *holds* "
+        "where the strongest attacker leaves what the paper prints, *weakened* where it leaves "
+        "more than of the undefended classifier, else *broken*; without attack or defence, "
+        "*as printed* where within 5 points."
+    )

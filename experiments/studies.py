@@ -1,0 +1,54 @@
+"""What scripts of papers share before anything is measured: data with stand-ins, progress."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from experiments.harness import Study
+from jaxdefense import data
+from jaxdefense.errors import MissingDataError
+
+
+def prepare(
+    config: Any, name: str, stand_in: str, seed: int, folder: Path, **shape: int | None
+) -> Study:
+    """One data set with one seed, with a validation split off the training images.
+
+    Args:
+        config: with data_dir, download, preset, n_train, n_eval. Preset ``smoke`` takes the
+            stand-in always.
+        name: of the data set.
+        stand_in: the set that we draw ourselves, where `name` is not found.
+        seed: of the subsets and of everything that is trained.
+        folder: of the run.
+        shape: size and channels, as in `jaxdefense.data.load`.
+    """
+    where = {"data_dir": config.data_dir}
+    try:
+        if config.preset == "smoke":
+            raise MissingDataError
+        found = data.load(name, download=config.download, **where, **shape)
+    except MissingDataError as error:
+        if str(error):
+            tqdm.write(f"{name} is not to be found: {stand_in} stands in, and every table says so")
+        found = data.load(stand_in, **where, **shape)
+    if config.n_train is not None and config.n_train < len(found.x_train):
+        found = found.subset(n_train=config.n_train, seed=seed)
+    found, x_val, y_val = found.split_validation(0.1, seed=seed)
+    place = folder / name / f"seed-{seed}"
+    return Study(folder.name, found, x_val, y_val, place, seed, config.n_eval)
+
+
+@contextlib.contextmanager
+def progress(total: int) -> Iterator[Callable[[str], None]]:
+    """A bar over the parts of a run with the time left; call what it gives when one is done."""
+    with tqdm(total=total, unit="part", dynamic_ncols=True) as bar:
+
+        def done(what: str) -> None:
+            bar.update()
+            bar.set_postfix_str(what)
+
+        yield done
