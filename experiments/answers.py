@@ -102,6 +102,27 @@ def pool(records: Sequence[Record]) -> Cell:
     )  # fmt: skip
 
 
+def over_seeds(records: Sequence[Record]) -> list[Record]:
+    """One record for each measurement, pooled over seeds; cost is summed, the seed the first."""
+    groups: dict[tuple, list[Record]] = {}
+    for record in records:
+        about = (record.dataset, record.model, record.defence, record.attack, record.knowledge)
+        groups.setdefault((*about, record.norm, record.eps, record.metric), []).append(record)
+    pooled = []
+    for group in groups.values():
+        cell, first = pool(group), min(group, key=lambda record: record.seed)
+        pooled.append(
+            dataclasses.replace(
+                first, value=cell.value, low=cell.low, high=cell.high, n=cell.n,
+                gradients=sum(r.gradients for r in group), forwards=sum(r.forwards for r in group),
+                note=f"{cell.seeds} seeds",
+            )
+        )  # fmt: skip
+    # Seeds of one table are one context: the first of all.
+    seed = min((record.seed for record in pooled), default=0)
+    return [dataclasses.replace(record, seed=seed) for record in pooled]
+
+
 def find(records: Sequence[Record], query: Query) -> Cell | None:
     """The cell that a query describes; None where nothing was measured.
 

@@ -14,10 +14,12 @@ from jaxdefense import Frozen, Purified, models
 from jaxdefense.attacks import Attack
 from jaxdefense.checkpoints import Checkpoints
 from jaxdefense.data import Dataset, as_images, augment
+from jaxdefense.models.chain import Chain, chain_variables, part_variables
 from jaxdefense.training import (
     Classification,
     Reconstruction,
     fit,
+    joint,
     optimizer,
     reconstruction,
     schedule,
@@ -108,7 +110,7 @@ def train_classifier(
     # differ by what stands in front of them only.
     measure = Classification(apply)
     return _train(
-        study, part, "cla", model, training, objective, measure, purifier, against, initial
+        study, part, "classifier", model, training, objective, measure, purifier, against, initial
     )
 
 
@@ -117,7 +119,54 @@ def train_autoencoder(
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
     measure = Reconstruction(functools.partial(_behind, None, model))
-    return _train(study, part, part[:3], model, training, reconstruction(model), measure, None)
+    return _train(study, part, part, model, training, reconstruction(model), measure, None)
+
+
+def train_jointly(
+    study: Study,
+    part: str,
+    purifier: nn.Module,
+    classifier: nn.Module,
+    training: Training,
+    weight: float = 1.0,
+) -> Purified:
+    """A purifier and a classifier trained together, on cross-entropy plus `weight` times the MSE.
+
+    Both begin as the parts of `train_autoencoder` and `train_classifier` do.
+    """
+    chain = Chain(purifier=purifier, classifier=classifier)
+    initial = chain_variables(
+        _initial(study, "autoencoder", purifier), _initial(study, "classifier", classifier)
+    )
+    objective = joint(chain, weight)
+    if training.shift:
+        objective = with_augmentation(objective, functools.partial(_shift, training.shift))
+    measure = Classification(functools.partial(_behind, None, chain))
+    trained, _ = _train(
+        study,
+        part,
+        "classifier",
+        chain,
+        training,
+        objective,
+        measure,
+        None,
+        None,
+        Frozen(chain, initial),
+    )
+    first, second = part_variables(trained.variables)
+    return Purified(
+        Frozen(trained.module.purifier, first), Frozen(trained.module.classifier, second)
+    )
+
+
+def _initial(study: Study, stream: str, model: nn.Module) -> Any:
+    return models.initialize(model, _stream(study, stream), study.data.image_shape)
+
+
+def _stream(study: Study, name: str) -> jax.Array:
+    # From a name and not from a count, so that adding a part changes no other.
+    return jax.random.fold_in(study.key, int.from_bytes(name[:3].encode(), "little"))
 
 
 def _shift(pixels: int, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -137,12 +186,8 @@ def _train(
     study, part, stream, model, training, objective, measure, purifier, against=None, initial=None
 ):
     data = study.data
-    # From a name and not from a count, so that adding a part changes no other.
-    key = jax.random.fold_in(study.key, int.from_bytes(stream.encode(), "little"))
-    if initial is None:
-        variables = models.initialize(model, key, data.image_shape)
-    else:
-        variables = initial.variables
+    key = _stream(study, stream)
+    variables = _initial(study, stream, model) if initial is None else initial.variables
     steps = training.epochs * max(1, len(data.x_train) // training.batch_size)
     config = {
         "part": part,
@@ -174,8 +219,15 @@ def _train(
             checkpoint=checkpoint,
             name=part,
         )
-    # Attacked and scored in float32, whatever it was trained in.
-    return Frozen(model.clone(dtype=np.float32), result.variables), result.history
+    return Frozen(_in_float32(model), result.variables), result.history
+
+
+def _in_float32(model: nn.Module) -> nn.Module:
+    """Attacked and scored in float32, whatever it was trained in."""
+    if isinstance(model, Chain):
+        purifier, classifier = map(_in_float32, (model.purifier, model.classifier))
+        return Chain(purifier=purifier, classifier=classifier)
+    return model.clone(dtype=np.float32)
 
 
 def _digest(variables: Any) -> str:

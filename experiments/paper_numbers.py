@@ -89,3 +89,14 @@ def read(path: str | Path = FILE) -> list[Number]:
 def of_paper(paper: str) -> list[Number]:
     """The numbers of one paper, by its key in `PAPERS`."""
     return [number for number in read() if number.paper == paper]
+
+
+def radii(paper: str, dataset: str, attack: str) -> tuple[float, ...]:
+    """The radii at which a paper attacks a data set, ascending, for pixels in [0, 1].
+
+    Example:
+        >>> radii("0", "Fingers", "fgsm")
+        (0.1,)
+    """
+    found = (n.radius for n in of_paper(paper) if (n.dataset, n.attack) == (dataset, attack))
+    return tuple(sorted(set(found)))

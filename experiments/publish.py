@@ -13,7 +13,7 @@ from typing import Any
 
 import jax
 
-from experiments.answers import Answer, side_by_side
+from experiments.answers import Answer, over_seeds, side_by_side
 from experiments.paper_numbers import PAPERS
 from jaxdefense.errors import DataError
 from jaxdefense.reporting import (
@@ -58,7 +58,7 @@ class Outcome:
         answers: to the printed numbers.
         headlines: which of them the paper rests on; they stand in the table over all papers.
         predictions: see `Prediction`.
-        tables: further ones.
+        tables: further ones; text is shown as it is.
         figures: file name without suffix, caption, figure.
     """
 
@@ -69,7 +69,7 @@ class Outcome:
     answers: Sequence[Answer]
     headlines: Sequence[Answer]
     predictions: Sequence[Prediction] = ()
-    tables: Sequence[Table] = ()
+    tables: Sequence[Table | str] = ()
     figures: Sequence[tuple[str, str, Any]] = ()
 
 
@@ -177,8 +177,9 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
         lines += [f"![{caption}]({name}.png)\n\n{caption}" for name, caption, _ in outcome.figures]
     if outcome.tables:
         lines.append("## Further tables")
-        lines += [table.text("pipe") for table in outcome.tables]
-    lines += ["## Every measured cell", accuracies(outcome.records).text("pipe")]
+        lines += [t if isinstance(t, str) else t.text("pipe") for t in outcome.tables]
+    measured = [r for r in over_seeds(outcome.records) if r.metric == "accuracy"]
+    lines += ["## Every measured cell, over all seeds", accuracies(measured).text("pipe")]
     lines += ["## Data", "\n".join(f"- {line}" for line in provenance)]
     settings = ", ".join(f"{name} {value}" for name, value in meta["config"].items())
     lines += ["## Settings", settings]

@@ -160,7 +160,7 @@ def _below(norm: PerExample, radii: jax.Array) -> PerExample:
 
 
 def _success(ball: Ball, slots: Slots, state: State, radii: jax.Array) -> tuple:
-    """Which rows hit, which have no more to gain, the next radii; state, finds and norms with it."""
+    """Which rows hit, which have no more to gain, the next radii; state, finds and norms then."""
     x = slots.job.x
     norm = ball.norm(state.best - x)
     hit = state.fooled & (norm < slots.norm)

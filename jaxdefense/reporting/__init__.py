@@ -3,6 +3,8 @@
 Takes plain numpy and Python values; the only room in which matplotlib lives.
 """
 
+from .bars import Bar as Bar
+from .bars import bars as bars
 from .figures import curve as curve
 from .figures import robustness_curves as robustness_curves
 from .figures import save as save

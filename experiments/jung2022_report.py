@@ -1,0 +1,298 @@
+"""What Jung et al. 2022 print and what we measured: answers, predictions, tables and figures."""
+
+import dataclasses
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.answers import Answer, Cell, Query, answers, find, over_seeds
+from experiments.jung2022_parts import PURIFIERS, Parts
+from experiments.measuring import OBLIVIOUS
+from experiments.paper_numbers import Number, of_paper, radii
+from experiments.publish import Outcome, Prediction
+from jaxdefense import attacks, linf, models
+from jaxdefense.evaluation.expense import flops, latency, parameters
+from jaxdefense.reporting import (
+    Bar,
+    Record,
+    Table,
+    bars,
+    difference,
+    image_grid,
+    robustness_curves,
+    verdict,
+)
+
+SHOWN = 5
+
+
+def outcome(
+    config: Any, trained: Mapping[tuple[str, int], Parts], records: list[Record],
+    printed_names: Mapping[str, str],
+) -> Outcome:  # fmt: skip
+    """Everything that is published.
+
+    Args:
+        config: of the run.
+        trained: parts by data set and seed.
+        records: all that was measured.
+        printed_names: title of a data set -> what the paper calls it.
+    """
+    first = {parts.study.data.title: parts for parts in reversed(list(trained.values()))}
+    model = next(iter(first.values())).model
+    titles = {name: title for title, name in printed_names.items()}
+    found = answers(
+        of_paper("0"), records, lambda number: _ask(number, titles, model, config.steps)
+    )
+    headlines = [a for a in found if a.number.defence == "U-AE" and a.number.attack in _ATTACKS]
+    figures = [("figure-1", _CAPTION, bars(_bars(found, printed_names)))]
+    for title, parts in first.items():
+        stem = printed_names[title].lower()
+        chance = 1 / parts.study.data.num_classes
+        curves = robustness_curves(over_seeds(_curves(records, title, model)), chance)
+        figures.append((f"curves-{stem}", f"{title}: accuracy against radius.", curves))
+        caption = f"{title}: clean, noisy and attacked images, and what the U-AE makes of them."
+        figures.append((f"images-{stem}", caption, _images(config, parts, printed_names[title])))
+    return Outcome(
+        paper="0",
+        title="U-Autoencoder (Jung, Ham, Song and Moon 2022)",
+        summary=_summary(found),
+        records=records,
+        answers=found,
+        headlines=headlines,
+        predictions=_predictions(found, records, titles, model, config.steps),
+        tables=[_expenses(config, first), _architecture(config)],
+        figures=figures,
+    )
+
+
+_ATTACKS = ("fgsm", "pgd")
+_CAPTION = (
+    "Figure 1 of the paper for all data sets: Gaussian noise, FGSM and PGD at the paper's "
+    "strengths. Pale: as the paper attacked (examples crafted on the bare classifier); full: the "
+    "strongest attacker through the defence; black: the paper's number. Whiskers: 95 % intervals."
+)
+
+
+def _ask(number: Number, titles: Mapping[str, str], model: str, steps: int) -> Any:
+    """Which records answer a printed number."""
+    if number.dataset not in titles:
+        return "its data set is not in this run (--datasets)"
+    base = {"dataset": titles[number.dataset], "model": model, "defence": number.defence}
+    if number.attack == "none":
+        clean = {**base, "attack": "none"}
+        control = {"control": Query({**clean, "defence": "untrained AE"})}
+        return {"as attacked": Query(clean), **(control if number.defence != "none" else {})}
+    if number.attack == "gaussian":
+        return {"as attacked": Query({**base, "attack": "gaussian", "eps": number.radius})}
+    at = {**base, "norm": "linf", "eps": number.radius}
+    attack = {"attack": "fgsm" if number.attack == "fgsm" else f"pgd-{steps}"}
+    if number.defence == "none":
+        bare = Query({**at, **attack, "knowledge": "white-box"})
+        return {"as attacked": bare, "strongest": Query({**at, "knowledge": "white-box"}, True)}
+    return {
+        "as attacked": Query({**at, **attack, "knowledge": OBLIVIOUS}),
+        "white-box": Query({**at, **attack, "knowledge": "white-box"}),
+        "strongest": Query(at, weakest=True),
+        "control": Query({**at, **attack, "knowledge": OBLIVIOUS, "defence": "second seed"}),
+    }
+
+
+def _summary(found: Sequence[Answer]) -> str:
+    told = []
+    for answer in found:
+        number, cells = answer.number, answer.cells
+        if number.defence == "U-AE" and number.attack == "pgd" and "strongest" in cells:
+            seen, left = (cells[name].value for name in ("as attacked", "strongest"))
+            told.append(
+                f"{number.dataset} {number.value} % printed, {100 * seen:.1f} % of ours on examples "
+                f"crafted on the bare classifier, {100 * left:.1f} % through the defence"
+            )
+    return (
+        "Does a U-shaped autoencoder in front of a classifier withstand attacks it never saw? "
+        "Under PGD at 0.1: " + "; ".join(told) + "."
+    )
+
+
+Side = tuple[str, Cell | None, str, Cell | None]
+
+
+def _predictions(
+    found: Sequence[Answer], records: Sequence[Record], titles: Mapping[str, str], model: str,
+    steps: int,
+) -> list[Prediction]:  # fmt: skip
+    cells = {(a.number.dataset, a.number.defence, a.number.attack): a.cells for a in found}
+    made = []
+
+    def predict(text: str, relation: Callable[[float, float], bool], sides: Sequence[Side]):
+        known = [
+            (a, x.value, b, y.value) for a, x, b, y in sides if x is not None and y is not None
+        ]
+        told = "; ".join(f"{a} {100 * x:.1f}, {b} {100 * y:.1f}" for a, x, b, y in known)
+        held = all(relation(x, y) for _, x, _, y in known) if known else None
+        made.append(Prediction(text, held, f"({told} %)" if told else ""))
+
+    def get(dataset: str, defence: str, attack: str, column: str) -> Cell | None:
+        return cells.get((dataset, defence, attack), {}).get(column)
+
+    def both(defence: str, column: str) -> Side:
+        pgd, fgsm = (get("Fingers", defence, attack, column) for attack in ("pgd", "fgsm"))
+        return f"{defence} PGD", pgd, "FGSM", fgsm
+
+    mean = lambda title, defence: _mean(records, title, model, defence, f"pgd-{steps}")
+    limit = Cell(0.05, 0, 0, 0, 0, 0, 0, "", synthetic=False)
+    predict(
+        "Fingers, 0.1: on examples crafted on the bare classifier PGD fools the defences less "
+        "often than FGSM,",
+        operator.gt,
+        [both(defence, "as attacked") for defence in PURIFIERS],
+    )
+    predict(
+        "through the defence at least as often: the paper's order is a sign of transfer.",
+        operator.le,
+        [both(defence, "white-box") for defence in PURIFIERS],
+    )
+    predict(
+        "Adaptive PGD at 0.1 leaves below 5 % of signs and fingers.",
+        operator.lt,
+        [
+            (f"{dataset} {defence}", get(dataset, defence, "pgd", "white-box"), "limit", limit)
+            for dataset in ("TrafficSign", "Fingers")
+            for defence in PURIFIERS
+        ],
+    )
+    predict(
+        "Noise does not raise the undefended classifier's accuracy, as the paper prints for signs "
+        "(70.65 clean, 85.86 noisy).",
+        operator.le,
+        [
+            (f"{dataset} noisy", get(dataset, "none", "gaussian", "as attacked"),
+             "clean", get(dataset, "none", "none", "as attacked"))
+            for dataset in titles
+        ],
+    )  # fmt: skip
+    predict(
+        "Skips let gradients through: under white-box PGD, averaged over the radii, the U-AE is "
+        "no better than the plain AE.",
+        operator.le,
+        [
+            (f"{dataset} U-AE", mean(title, "U-AE"), "AE", mean(title, "AE"))
+            for dataset, title in titles.items()
+        ],
+    )
+    predict(
+        "The gain is transfer: a second classifier without any autoencoder does as well on the "
+        "same examples.",
+        operator.ge,
+        [
+            (f"{dataset} second seed", get(dataset, "U-AE", "pgd", "control"),
+             "U-AE", get(dataset, "U-AE", "pgd", "as attacked"))
+            for dataset in titles
+        ],
+    )  # fmt: skip
+    return made
+
+
+def _mean(
+    records: Sequence[Record], title: str, model: str, defence: str, attack: str
+) -> Cell | None:
+    about = {"dataset": title, "model": model, "defence": defence, "attack": attack}
+    grid = sorted({r.eps for r in records if r.attack == attack and r.dataset == title})
+    fields = [Query({**about, "knowledge": "white-box", "eps": eps}) for eps in grid if eps > 0]
+    cells = [cell for cell in (find(records, query) for query in fields) if cell is not None]
+    if not cells:
+        return None
+    return dataclasses.replace(cells[0], value=float(np.mean([cell.value for cell in cells])))
+
+
+def _bars(found: Sequence[Answer], printed_names: Mapping[str, str]) -> dict[str, list[Bar]]:
+    panels: dict[str, list[Bar]] = {
+        title if title == name else f"{name}: {title}": [] for title, name in printed_names.items()
+    }
+    place = dict(zip(printed_names.values(), panels, strict=True))
+    for answer in found:
+        number, cells = answer.number, answer.cells
+        if number.attack != "none" and "as attacked" in cells:
+            ways = {"as the paper attacked": cells["as attacked"]}
+            if "strongest" in cells:
+                ways["strongest attacker"] = cells["strongest"]
+            group = f"{_LABELS[number.attack]}\n{number.radius:g}"
+            subject = {"none": "no defence"}.get(number.defence, number.defence)
+            measured = {way: (cell.value, cell.low, cell.high) for way, cell in ways.items()}
+            panels[place[number.dataset]].append(Bar(group, subject, measured, number.fraction))
+    return {title: some for title, some in panels.items() if some}
+
+
+_LABELS = {"gaussian": "Gaussian", "fgsm": "FGSM", "pgd": "PGD"}
+
+
+def _curves(records: Sequence[Record], title: str, model: str) -> list[Record]:
+    """The cells of the paper's three models under its three kinds of perturbation."""
+    return [
+        r for r in records
+        if (r.dataset, r.model) == (title, model) and r.defence in ("none", *PURIFIERS)
+        and r.attack != "autoattack" and r.knowledge in ("none", OBLIVIOUS, "white-box")
+        and r.norm != "l2" and sum(r.attack == s.attack for s in records) > 3
+        and not (r.attack.startswith("pgd") and r.attack.count("-") > 1)
+    ]  # fmt: skip
+
+
+def _images(config: Any, parts: Parts, dataset: str):
+    study = parts.study
+    x, y = study.examples[0][:SHOWN], study.examples[1][:SHOWN]
+    deployed, purifier = parts.deployed["U-AE"], parts.purifiers["U-AE"]
+    names = study.data.class_names
+    sigma, eps = radii("0", dataset, "gaussian")[0], radii("0", dataset, "pgd")[0]
+    noisy = np.asarray(attacks.gaussian()(study.key, deployed, x, y, sigma))
+    x_adv = np.asarray(attacks.pgd(linf, config.steps, 0.1)(study.key, deployed, x, y, eps))
+    predict = lambda images: [names[i] for i in np.asarray(deployed(images)).argmax(-1)]
+    true = [names[i] for i in y]
+    told = lambda images: [verdict(t, p) for t, p in zip(true, predict(images), strict=True)]
+    title, change = difference(x, x_adv)
+    columns = {
+        "clean": x,
+        "reconstructed": np.asarray(purifier(x)),
+        f"Gaussian {sigma:g}": noisy,
+        "reconstructed ": np.asarray(purifier(noisy)),
+        f"PGD {eps:g}, white-box": x_adv,
+        title: change,
+        "reconstructed  ": np.asarray(purifier(x_adv)),
+    }
+    shown = {name: told(columns[name]) for name in (*list(columns)[::2][:2], list(columns)[4])}
+    return image_grid(columns, captions=shown)
+
+
+def _expenses(config: Any, first: Mapping[str, Parts]) -> Table:
+    """The claim that the autoencoder costs nothing: parameters, operations, time."""
+    parts = next(iter(first.values()))
+    rows = []
+    for name, deployed in parts.deployed.items():
+        one, many = parts.study.examples[0][:1], np.resize(
+            parts.study.examples[0], (64, *parts.study.data.image_shape)
+        )  # fmt: skip
+        seconds = [latency(deployed, x).median for x in (one, many)]
+        rows.append((
+            {"none": "no defence"}.get(name, name), f"{parameters(deployed):,}",
+            f"{flops(deployed, one.shape) / 1e6:.1f}", f"{1e3 * seconds[0]:.2f}",
+            f"{1e3 * seconds[1] / 64:.2f}",
+        ))  # fmt: skip
+    caption = (
+        f"What the defence costs at test time ({parts.model}, autoencoders of width "
+        f"{config.autoencoder_width}; {jax.devices()[0].device_kind}): parameters, millions of "
+        "operations an image, milliseconds an image alone and in a batch of 64 (median of 30). "
+        'The paper claims "no additional time complexities".'
+    )
+    header = ("model", "parameters", "MFLOP", "ms, batch 1", "ms, batch 64")
+    return Table(caption, header, tuple(rows), left=1)
+
+
+def _architecture(config: Any) -> str:
+    """Figure 2 of the paper as a table of layers."""
+    model = models.build("u_autoencoder", width=config.autoencoder_width)
+    x = np.zeros((1, 32, 32, 3), np.float32)
+    plain = {"width": 100, "force_terminal": False, "no_color": True}
+    text = model.tabulate(jax.random.key(0), x, console_kwargs=plain)
+    return f"Figure 2 of the paper, the U-autoencoder, layer by layer:\n\n```\n{text.strip()}\n```"
