@@ -11,6 +11,7 @@ from jaxdefense.training import compute_dtype
 from jaxdefense.typing import Classifier
 
 PURIFIERS = {"AE": "autoencoder", "U-AE": "u_autoencoder"}
+NAMES = {"resnet18": "ResNet-18", "resnet8": "ResNet-8"}
 # Of the leading components of a training set's images.
 COMPONENTS = 64
 
@@ -25,14 +26,14 @@ class Parts:
         deployed: ``"none"``, ``"AE"`` and ``"U-AE"``: the bare classifier, and one trained behind
             each autoencoder.
         purifiers: the autoencoders.
-        untrained: a classifier behind an autoencoder that was never trained.
+        untrained: a classifier behind an autoencoder that was never trained, where there is one.
     """
 
     study: Study
     model: str
     deployed: dict[str, Classifier]
     purifiers: dict[str, Frozen]
-    untrained: Purified
+    untrained: Purified | None
 
     def controls(self, other: "Parts | None") -> dict[str, Classifier]:
         """What has no trained autoencoder, to be shown the examples crafted on the bare classifier.
@@ -48,13 +49,20 @@ class Parts:
             "JPEG 50": Purified(defenses.jpeg(50), net),
             "3 bits": Purified(defenses.bit_depth(3), net),
             f"PCA {components}": Purified(defenses.pca(x, components), net),
-            "untrained AE": self.untrained,
         }
+        if self.untrained is not None:
+            shown["untrained AE"] = self.untrained
         return shown if other is None else {"second seed": other.deployed["none"], **shown}
 
 
-def train(config: Any, study: Study) -> Parts:
-    """The bare classifier, and behind each autoencoder, trained on clean images, one of its own."""
+def train(config: Any, study: Study, extra: bool) -> Parts:
+    """The bare classifier, and behind each autoencoder, trained on clean images, one of its own.
+
+    Args:
+        config: of the script.
+        study: data, folder, seed.
+        extra: also a classifier behind an untrained autoencoder.
+    """
     build = functools.partial(_classifier, config, study)
     net, _ = harness.train_classifier(study, "classifier", build(), config.classifier)
     deployed: dict[str, Classifier] = {"none": net}
@@ -62,10 +70,15 @@ def train(config: Any, study: Study) -> Parts:
     for name, part in PURIFIERS.items():
         purifiers[name] = _purifier(config, study, part, part)
         deployed[name] = _behind(config, study, part, purifiers[name])
-    model = models.build("autoencoder", width=config.autoencoder_width)
-    random = defenses.untrained(model, study.key, study.data.image_shape)
-    name = f"ResNet-18 (width {config.width})" if config.width != 64 else "ResNet-18"
-    return Parts(study, name, deployed, purifiers, _behind(config, study, "untrained", random))
+    untrained = None
+    if extra:
+        model = models.build("autoencoder", width=config.autoencoder_width)
+        random = defenses.untrained(model, study.key, study.data.image_shape)
+        untrained = _behind(config, study, "untrained", random)
+    name = NAMES[config.model]
+    if build().width != models.build(config.model).width:
+        name = f"{name} (width {config.width})"
+    return Parts(study, name, deployed, purifiers, untrained)
 
 
 def variants(config: Any, parts: Parts) -> dict[str, Classifier]:
@@ -84,7 +97,7 @@ def variants(config: Any, parts: Parts) -> dict[str, Classifier]:
 
 def _classifier(config: Any, study: Study):
     return models.build(
-        "resnet18", study.data.num_classes, width=config.width, dtype=compute_dtype("auto")
+        config.model, study.data.num_classes, width=config.width, dtype=compute_dtype("auto")
     )
 
 

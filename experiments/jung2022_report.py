@@ -108,8 +108,8 @@ def _summary(found: Sequence[Answer]) -> str:
         if number.defence == "U-AE" and number.attack == "pgd" and "strongest" in cells:
             seen, left = (cells[name].value for name in ("as attacked", "strongest"))
             told.append(
-                f"{number.dataset} {number.value} % printed, {100 * seen:.1f} % of ours on examples "
-                f"crafted on the bare classifier, {100 * left:.1f} % through the defence"
+                f"{number.dataset} {number.value} % printed, {100 * seen:.1f} % of ours on "
+                f"examples crafted on the bare classifier, {100 * left:.1f} % through the defence"
             )
     return (
         "Does a U-shaped autoencoder in front of a classifier withstand attacks it never saw? "

@@ -29,8 +29,8 @@ from jaxdefense.cli import launch
 from jaxdefense.reporting import Record, ensure_folder
 from jaxdefense.typing import Purifier
 
-CLASSIFIER = Training(epochs=6, batch_size=64, shift=2)
-AUTOENCODER = Training(epochs=6, batch_size=32)
+CLASSIFIER = Training(epochs=5, batch_size=64, shift=2)
+AUTOENCODER = Training(epochs=5, batch_size=32)
 SETS = {
     "tmnist": ("TMNIST", "typeface"),
     "fingers": ("Fingers", "synthetic_fingers"),
@@ -48,8 +48,9 @@ class Config:
     """where data lies; JAXDEFENSE_DATA by default. A set that is not there has a stand-in"""
     download: bool = False
     """fetch a data set if it is not there"""
+    model: str = "resnet18"
     width: int = 8
-    """channels of the ResNet-18's first stage; 64 in the paper"""
+    """channels of the classifier's first stage; 64 in the paper"""
     autoencoder_width: int = 16
     """channels of the autoencoders' first layer"""
     classifier: Training = CLASSIFIER
@@ -64,10 +65,13 @@ class Config:
     """standard deviations of Gaussian noise"""
     steps: int = 40
     """of PGD, each of a tenth of the radius"""
+    suite: str = "standard"
+    """the strongest attacker, besides all others: AutoAttack"""
     ladder: tuple[int, ...] = (7, 20, 100)
-    """other numbers of steps"""
+    """other numbers of steps, on the first data set"""
     variant_seeds: int = 1
-    """seeds of the other readings of the architecture and of the training, on the first set"""
+    """seeds of other readings of the paper, on the first data set, and of an untrained
+    autoencoder"""
     seeds: tuple[int, ...] = (0, 1, 2)
     output: str = "runs"
     preset: str = "small"
@@ -76,6 +80,7 @@ class Config:
 PRESETS = {
     "smoke": Config(
         datasets=("fingers",),
+        model="resnet8",
         width=4,
         autoencoder_width=4,
         classifier=Training(epochs=2, batch_size=32, lr=5e-3),
@@ -85,7 +90,9 @@ PRESETS = {
         eps=(0.0, 0.1),
         sigmas=(0.0, 0.125),
         steps=2,
-        ladder=(4,),
+        suite="quick",
+        ladder=(),
+        variant_seeds=0,
         seeds=(0, 1),
         preset="smoke",
     ),
@@ -109,17 +116,17 @@ def main(config: Config) -> None:
     folder = ensure_folder(Path(config.output) / f"jung2022_u_autoencoder-{config.preset}")
     units = [(name, seed) for name in config.datasets for seed in config.seeds]
     with studies.progress(2 * len(units)) as done:
-        trained = {}
+        trained, few = {}, config.seeds[: config.variant_seeds]
         for name, seed in units:
             study = studies.prepare(config, name, SETS[name][1], seed, folder, size=32, channels=3)
-            trained[name, seed] = train(config, study)
+            trained[name, seed] = train(config, study, extra=seed in few)
             done(f"{name}, seed {seed}: trained")
         records: list[Record] = []
         for name, seed in units:
             parts, others = trained[name, seed], [s for s in config.seeds if s != seed]
             other = trained[name, others[0]] if others else None
             records += attack(config, SETS[name][0], parts, other)
-            if name == config.datasets[0] and seed in config.seeds[: config.variant_seeds]:
+            if name == config.datasets[0] and seed in few:
                 records += other_readings(config, SETS[name][0], parts)
             done(f"{name}, seed {seed}: attacked")
     paper_names = {
@@ -143,8 +150,8 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
         records += curve(name, attacks.gaussian(), deployed, sigmas)
         for each in (fgsm, pgd):
             records += curve(name, each, deployed, grid)
-        records += curve(name, attacks.standard(linf), deployed, both)
-        for steps in config.ladder:
+        records += curve(name, attacks.SUITES[config.suite](linf), deployed, both)
+        for steps in config.ladder if dataset == SETS[config.datasets[0]][0] else ():
             records += curve(name, attacks.pgd(linf, steps), deployed, at)
         if other is not None and name != "none":
             source = other.deployed[name]
