@@ -1,0 +1,69 @@
+"""One table over all papers, written into `experiments/README.md` from the committed results.
+
+python -m experiments.summary
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from experiments.coverage import RESULTS
+from experiments.publish import ANSWERS
+from jaxdefense.reporting import Table, write_atomically
+
+PAGE = Path(__file__).parent / "README.md"
+BEGIN, END = "<!-- papers: made by experiments.summary -->", "<!-- end of papers -->"
+
+
+def main() -> None:
+    """Rewrites the table."""
+    write_atomically(PAGE, inserted(PAGE.read_text(), table(RESULTS)))
+    print(f"table   {PAGE}")
+
+
+def inserted(page: str, text: str) -> str:
+    """The page with the text between its two marks."""
+    before, _, rest = page.partition(BEGIN)
+    return f"{before}{BEGIN}\n\n{text.strip()}\n\n{END}{rest.partition(END)[2]}"
+
+
+def table(results: Path) -> str:
+    """What each paper rests on: printed, as attacked, adaptive, verdict, what decides it."""
+    rows = []
+    for path in sorted(results.glob(f"*/{ANSWERS}")):
+        told = json.loads(path.read_text())
+        paper = f"[{told['title']}](results/{path.parent.name}/README.md)"
+        minutes = f"{told['meta']['wall_seconds'] / 60:.0f} min, {told['meta']['device']}"
+        for answer in (a for a in told["answers"] if a["headline"] and a["cells"]):
+            rows.append((paper, *_claim(answer), f"`{told['meta']['command']}`", minutes))
+            paper = ""  # once is enough
+    header = (
+        "paper", "claim", "printed", "as the paper attacked", "adaptive", "verdict",
+        "what decides it", "command", "wall time",
+    )  # fmt: skip
+    caption = (
+        "Accuracy in percent. *As the paper attacked*: the paper's own attacker; *adaptive*: of "
+        "all attackers that were measured, the one that leaves least, here through the defence; "
+        "95 % intervals over the images of all seeds. Verdicts as in each paper's page."
+    )
+    return Table(caption, header, tuple(rows), left=len(header)).text("pipe")
+
+
+def _claim(answer: dict[str, Any]) -> tuple[str, ...]:
+    number, cells = answer["number"], answer["cells"]
+    attack = f"{number['attack']} {number['eps']}{number['eps_unit']}".split(" [")[0]
+    claim = f"{number['defence']}, {number['dataset']}, {attack.replace('pixel', '').strip()}"
+    last = cells.get("strongest", cells["as attacked"])
+    data = " (stand-in data)" if last["synthetic"] else ""
+    return (
+        claim + data, f"{number['value']}", _percent(cells["as attacked"]), _percent(last),
+        f"**{answer['verdict']}**", last["what"],
+    )  # fmt: skip
+
+
+def _percent(cell: dict[str, Any]) -> str:
+    return f"{100 * cell['value']:.1f} [{100 * cell['low']:.1f}, {100 * cell['high']:.1f}]"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,191 @@
+"""The papers' harness: printed numbers, pooled answers, coverage, one script to its end."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+
+from experiments import coverage, jung2022_u_autoencoder, paper_numbers, studies, summary
+from experiments.answers import Query, answers, find, judge, over_seeds, pool, side_by_side
+from experiments.paper_numbers import Number
+from experiments.publish import ANSWERS
+from jaxdefense.errors import DataError, InputError
+from jaxdefense.evaluation import interval, store
+from jaxdefense.reporting import Record, read_json
+
+NUMBER = Number(
+    "0", "1", "Fingers", "ResNet-18", "U-AE", "", "pgd", "0.1", "", "accuracy", "90", "%", "paper",
+    "",
+)  # fmt: skip
+
+
+def record(**fields):
+    about = {
+        "experiment": "test", "dataset": "fingers", "model": "net", "defence": "U-AE",
+        "attack": "pgd-40", "knowledge": "white-box", "norm": "linf", "eps": 0.1, "n": 50,
+        "seed": 0, "gradients": 0, "forwards": 0, "provenance": "drawn", "synthetic": True,
+        "value": 0.5,
+    }  # fmt: skip
+    about |= fields
+    low, high = interval(round(about["value"] * about["n"]), about["n"])
+    return Record(**{"low": low, "high": high, **about})
+
+
+# ---------------------------------------------------------------------------------------- numbers
+
+
+def test_the_projects_own_numbers_are_all_there():
+    numbers = paper_numbers.read()
+    assert len(numbers) == len({n.identity for n in numbers}) == 318
+    assert {n.paper for n in numbers} == set(paper_numbers.PAPERS)
+    fgsm = next(n for n in numbers if n.paper == "4" and n.attack == "fgsm" and n.eps == "20")
+    assert (fgsm.radius, fgsm.fraction) == (pytest.approx(20 / 255), 0.6994)
+
+
+def test_a_file_without_a_column_is_refused(tmp_path):
+    path = tmp_path / "numbers.csv"
+    path.write_text("paper,table\n0,1\n")
+    with pytest.raises(DataError, match="lacks the columns dataset"):
+        paper_numbers.read(path)
+
+
+# ---------------------------------------------------------------------------------------- answers
+
+
+def test_seeds_are_pooled_into_one_cell():
+    cell = pool([record(value=0.5, seed=0), record(value=0.7, seed=1)])
+    assert (cell.value, cell.least, cell.most, cell.n, cell.seeds) == (0.6, 0.5, 0.7, 100, 2)
+    assert (cell.low, cell.high) == pytest.approx(tuple(interval(60, 100)))
+    assert cell.what == "pgd-40, white-box"
+    assert cell.synthetic
+    assert cell.text().startswith("60.0 [")
+    (one,) = over_seeds([record(value=0.5, seed=0), record(value=0.7, seed=1)])
+    assert (one.value, one.n, one.note) == (0.6, 100, "2 seeds")
+
+
+def test_what_is_no_share_of_images_has_no_interval():
+    cell = pool([record(metric="gradient", value=0.004), record(metric="gradient", value=0.006)])
+    assert cell.value == pytest.approx(0.005)
+    assert math.isnan(cell.low)
+    assert cell.text("gradient") == "0.005 (0.004 to 0.006)"
+
+
+def test_the_weakest_of_several_attacks_answers():
+    records = [record(attack=a, value=v) for a, v in (("fgsm", 0.8), ("pgd-40", 0.3))]
+    query = Query({"defence": "U-AE", "eps": 0.1}, weakest=True)
+    assert find(records, query).what == "pgd-40, white-box"
+    with pytest.raises(InputError, match="say which"):
+        find(records, dataclasses.replace(query, weakest=False))
+    assert find(records, Query({"defence": "AE"})) is None
+
+
+def test_two_records_of_one_seed_are_refused():
+    with pytest.raises(InputError, match="several records of one seed"):
+        find([record(), record(value=0.2)], Query({"defence": "U-AE"}))
+
+
+def test_an_attack_measured_on_fewer_seeds_does_not_answer():
+    records = [record(seed=0), record(seed=1), record(attack="fgsm", value=0.1)]
+    assert find(records, Query({"defence": "U-AE"}, weakest=True)).seeds == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "bare", "verdict"),
+    [(0.88, 0.0, "holds"), (0.5, 0.0, "weakened"), (0.5, 0.5, "broken"), (0.0, 0.0, "broken")],
+)
+def test_the_verdict_is_the_strongest_attackers(value, bare, verdict):
+    cells = {"as attacked": pool([record(value=0.9)]), "strongest": pool([record(value=value)])}
+    undefended = {"strongest": pool([record(value=bare)])}
+    assert judge(NUMBER, cells, undefended) == verdict
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.86, "as printed"), (0.5, "-40 points")])
+def test_without_a_defence_it_is_the_gap(value, verdict):
+    number = dataclasses.replace(NUMBER, defence="none")
+    assert judge(number, {"as attacked": pool([record(value=value)])}, None) == verdict
+
+
+def test_an_answer_has_cells_or_a_reason():
+    other = dataclasses.replace(NUMBER, eps="0.2")
+    third = dataclasses.replace(NUMBER, eps="0.3")
+    asked = {NUMBER: {"as attacked": Query({"eps": 0.1})}, other: "not here",
+             third: {"as attacked": Query({"eps": 0.3})}}  # fmt: skip
+    found = answers(list(asked), [record()], asked.get)
+    assert [a.reason for a in found] == ["", "not here", "not measured by this run"]
+    text = side_by_side(found).text("pipe")
+    assert "ON STAND-IN DATA" in text
+    assert "not here" in text
+    assert "50.0 [" in text
+
+
+# ----------------------------------------------------------------------- one script, to its end
+
+TINY = jung2022_u_autoencoder.PRESETS["smoke"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    output = tmp_path_factory.mktemp("runs")
+    jung2022_u_autoencoder.main(dataclasses.replace(TINY, output=str(output)))
+    return output / "jung2022_u_autoencoder-smoke"
+
+
+@pytest.mark.xdist_group("jung2022")
+def test_everything_is_left_behind(finished):
+    names = {path.name for path in (finished / "results").iterdir()}
+    assert {"README.md", "answers.json", "results.json", "figure-1.png"} <= names
+    assert {"curves-fingers.png", "images-fingers.png"} <= names
+    page = (finished / "results" / "README.md").read_text()
+    assert "ON STAND-IN DATA" in page
+    assert "synthetic" in page
+    assert "## Predictions" in page
+    told = json.loads((finished / "results" / ANSWERS).read_text())
+    rows = [a for a in told["answers"] if a["number"]["dataset"] == "Fingers"]
+    assert len(rows) == 12
+    assert all(row["cells"] and not row["reason"] for row in rows)
+    attacked = [row for row in rows if row["number"]["attack"] == "pgd"]
+    defended = [row for row in attacked if row["number"]["defence"] != "none"]
+    assert all(set(r["cells"]) == {"as attacked", "white-box", "strongest", "control"}
+               for r in defended)  # fmt: skip
+    strongest = [row["cells"]["strongest"] for row in attacked]
+    assert all(c["n"] == 2 * TINY.n_eval and c["seeds"] == 2 for c in strongest)
+    for row in attacked:  # the strongest of all is not beaten by one of them
+        values = [c["value"] for name, c in row["cells"].items() if name != "control"]
+        assert row["cells"]["strongest"]["value"] == min(values)
+
+
+@pytest.mark.xdist_group("jung2022")
+def test_a_second_run_only_draws(finished, monkeypatch):
+    before, _ = read_json(finished / "results" / "results.json")
+    monkeypatch.setattr(store, "sweep", lambda *a, **k: pytest.fail("measured again"))
+    monkeypatch.setattr("experiments.measuring.craft", lambda *a, **k: pytest.fail("crafted again"))
+    jung2022_u_autoencoder.main(dataclasses.replace(TINY, output=str(finished.parent)))
+    assert read_json(finished / "results" / "results.json")[0] == before
+
+
+@pytest.mark.xdist_group("jung2022")
+def test_coverage_counts_what_is_answered(finished, capsys):
+    assert coverage.main(["--results", str(finished), "--papers", "0"]) == 0
+    assert "36 numbers: 12 answered, 24 with a reason why not, 0 open" in capsys.readouterr().out
+    assert coverage.main(["--results", str(finished)]) == 1
+    assert "318 numbers: 12 answered, 24 with a reason why not, 282 open" in capsys.readouterr().out
+
+
+def test_coverage_says_what_it_cannot_read(tmp_path, capsys):
+    assert coverage.main([str(tmp_path / "none.csv")]) == 1
+    assert "cannot be read" in capsys.readouterr().err
+
+
+def test_a_stand_in_takes_the_place_of_data_that_is_not_there(tmp_path, monkeypatch, capsys):
+    monkeypatch.delenv("JAXDEFENSE_DATA", raising=False)
+    config = dataclasses.replace(TINY, preset="small", data_dir=str(tmp_path))
+    study = studies.prepare(config, "gtsrb", "digits", 0, tmp_path, size=8, channels=1)
+    assert "digits stands in" in capsys.readouterr().out + capsys.readouterr().err
+    assert study.data.image_shape == (8, 8, 1)
+    assert len(study.y_val) == 32
+
+
+def test_the_table_over_all_papers_is_that_of_the_results():
+    page = summary.PAGE.read_text()
+    assert page == summary.inserted(page, summary.table(coverage.RESULTS))
