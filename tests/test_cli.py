@@ -146,7 +146,7 @@ def test_the_quickstart_names_what_it_does_not_know(capsys, arguments, words):
 def test_list_names_everything(capsys):
     cli.main(["list"])
     printed = capsys.readouterr().out
-    for name in (*jd.attacks.REGISTRY, "lenet5", "resnet18", "typeface", "digits", "mnist"):
+    for name in (*jd.attacks.REGISTRY, "lenet5", "resnet18", "digits", "mnist", "synthetic_ct"):
         assert name in printed
     for name in defenses.CONTROLS:
         assert f"\n{name} " in printed

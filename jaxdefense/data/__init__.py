@@ -1,7 +1,8 @@
 """Data sets as uint8 arrays with their provenance, and augmentations.
 
-`load` takes a name or a path; `names` lists the names. Two sets need no files: ``typeface`` and
-``digits``. The TFDS builders are in `jaxdefense.data.tfds_builders`, which is not imported here.
+`load` takes a name or a path; `names` lists the names. Some sets need no files: ``typeface``,
+``digits`` and the stand-ins ``synthetic_signs``, ``synthetic_fingers`` and ``synthetic_ct``. The
+TFDS builders are in `jaxdefense.data.tfds_builders`, which is not imported here.
 """
 
 from jaxdefense.data import augment

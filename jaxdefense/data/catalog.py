@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from jaxdefense.data.readers import Reader, cifar10, fingers, gtsrb, idx, sars_cov2_ct, tmnist
+from jaxdefense.data.synthetic import STAND_INS
 
-EMBEDDED = ("typeface", "digits")
+EMBEDDED = ("typeface", "digits", *STAND_INS)
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,12 @@ from jaxdefense.data.digits import load_digits
 from jaxdefense.data.download import download as fetch_files
 from jaxdefense.data.fonts import font_files
 from jaxdefense.data.readers import folders, idx, npz
+from jaxdefense.data.synthetic import STAND_INS, render_stand_in
 from jaxdefense.data.typeface import MASTERS, render_typeface
 from jaxdefense.errors import DataError, InputError, MissingDataError, UnknownNameError
 
 PathLike = str | os.PathLike
+_TITLES = {"typeface": "typeface digits", "digits": "digits"}
 
 
 def load(
@@ -43,13 +45,14 @@ def load(
         name: one of `names`; or a path to an ``.npz`` with ``x_train y_train x_test y_test``; or to
             a folder with one folder per class; or the stem of such a file in the data folder.
         data_dir: where the user's files lie; default the environment variable
-            ``JAXDEFENSE_DATA``. A prepared ``typeface*.npz`` or ``digits*.npz`` replaces the
-            embedded set only when ``data_dir`` is given here.
+            ``JAXDEFENSE_DATA``. A prepared ``typeface*.npz``, ``digits*.npz`` and so on replaces
+            the embedded set only when ``data_dir`` is given here.
         download: whether files that are not there may be fetched.
         size: side in pixels to decode, draw or resize to; default the set's own.
         channels: 1 or 3; default the set's own.
         fonts: for ``typeface``: a folder of fonts whose faces are added.
-        seed: of the jitter of ``typeface`` and the split of ``digits``; nothing else uses it.
+        seed: of the jitter of ``typeface``, the split of ``digits`` and all that is random in the
+            synthetic sets; nothing else uses it.
         per_face: for ``typeface``: jittered images of each face and digit.
 
     Raises:
@@ -118,13 +121,18 @@ def _embedded_source(
 ) -> Source:
     prepared = _prepared(name, folder, size)
     if prepared and fonts is None:
-        title = "typeface digits" if name == "typeface" else "digits"
-        return _npz_source(name, title, prepared, size, synthetic=name == "typeface")
+        title = STAND_INS[name].title if name in STAND_INS else _TITLES[name]
+        return _npz_source(name, title, prepared, size, synthetic=name != "digits")
     if name == "digits":
         # Read in 10 ms: nothing to keep.
         digits = load_digits(seed)
         return Source(
             name, "", (), lambda: digits if size is None else digits.resize(size), keep=False
+        )
+    if name in STAND_INS:
+        settings = f"size={size or STAND_INS[name].size} seed={seed}"
+        return Source(
+            name, settings, STAND_INS[name].files, partial(render_stand_in, name, size, seed=seed)
         )
     extra = Path(fonts).expanduser() if fonts is not None else None
     draw = partial(render_typeface, size or 28, per_face=per_face, seed=seed, fonts=extra)
@@ -268,4 +276,6 @@ def _missing(entry: Entry, folder: Path | None) -> str:
         f"What to do: {entry.obtain}; name the folder with data_dir= (--data-dir) or the "
         f"environment variable JAXDEFENSE_DATA{can}."
     )
+    drawn = [name for name, one in STAND_INS.items() if one.original == entry.title]
+    lines += [f"A drawn stand-in needs no files: {name!r}." for name in drawn]
     return "\n".join(lines)

@@ -227,6 +227,7 @@ def test_names():
     assert set(names()) == {
         *("typeface", "digits", "mnist", "fashion_mnist", "cifar10"),
         *("tmnist", "fingers", "gtsrb", "sars_cov2_ct"),
+        *("synthetic_signs", "synthetic_fingers", "synthetic_ct"),
     }
 
 
