@@ -65,8 +65,8 @@ class Config:
     """standard deviations of Gaussian noise"""
     steps: int = 40
     """of PGD, each of a tenth of the radius"""
-    suite: str = "standard"
-    """the strongest attacker, besides all others: AutoAttack"""
+    suite: str | None = "standard"
+    """the strongest attacker, besides all others: AutoAttack; none in preset smoke"""
     ladder: tuple[int, ...] = (7, 20, 100)
     """other numbers of steps, on the first data set"""
     variant_seeds: int = 1
@@ -90,7 +90,7 @@ PRESETS = {
         eps=(0.0, 0.1),
         sigmas=(0.0, 0.125),
         steps=2,
-        suite="quick",
+        suite=None,
         ladder=(),
         variant_seeds=0,
         seeds=(0, 1),
@@ -148,9 +148,10 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     for name, deployed in parts.deployed.items():
         records.append(measuring.clean(study, parts.model, name, deployed))
         records += curve(name, attacks.gaussian(), deployed, sigmas)
-        for each in (fgsm, pgd):
-            records += curve(name, each, deployed, grid)
-        records += curve(name, attacks.SUITES[config.suite](linf), deployed, both)
+        records += curve(name, fgsm, deployed, grid, method="grid")
+        records += curve(name, pgd, deployed, grid)
+        if config.suite is not None:
+            records += curve(name, attacks.SUITES[config.suite](linf), deployed, both)
         for steps in config.ladder if dataset == SETS[config.datasets[0]][0] else ():
             records += curve(name, attacks.pgd(linf, steps), deployed, at)
         if other is not None and name != "none":

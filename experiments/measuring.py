@@ -13,7 +13,7 @@ import jax
 import numpy as np
 
 from experiments.harness import Study
-from jaxdefense.attacks import Attack
+from jaxdefense.attacks import Attack, gaussian
 from jaxdefense.data import as_images
 from jaxdefense.evaluation import Crafted, Robustness, craft, interval, recall
 from jaxdefense.evaluation.identity import identity
@@ -34,6 +34,7 @@ def curve(
     surrogate: Classifier | None = None,
     progress: Callable[[str], None] = print,
     knowledge: str = OBLIVIOUS,
+    method: str = "nested",
 ) -> list[Record]:
     """One curve as records, from disk if it was measured before.
 
@@ -46,14 +47,16 @@ def curve(
         surrogate: what the attacker differentiates instead; None for white-box.
         progress: called with one line when the curve is there.
         knowledge: what an attacker with a surrogate is called.
+        method: of the sweep.
 
     Returns:
         One record per radius.
     """
     x, y = study.examples
     found = recall(
-        study.folder / "sweeps", attack, deployed, x, y, radii, study.key, surrogate, progress=None
-    )
+        study.folder / "sweeps", attack, deployed, x, y, radii, study.key, surrogate,
+        method=method, progress=None,
+    )  # fmt: skip
     knowledge = {"surrogate": knowledge}.get(found.knowledge, found.knowledge)
     ends = f"{100 * found.robust_accuracy[0]:.1f} % to {100 * found.robust_accuracy[-1]:.1f} %"
     progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {ends}")
@@ -129,7 +132,10 @@ def _kept(path: Path, measure: Callable[[], list[int]]) -> list[int]:
 def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Record:
     """Clean accuracy of a deployed function on all test images, as a record."""
     x, y = as_images(study.data.x_test), study.data.y_test
-    right = int((np.asarray(_predict(deployed, x)) == y).sum())
+    # Noise of strength 0 leaves the images as they are.
+    name = identity(gaussian(), deployed, x, y, [0.0], study.key, None, "clean")
+    path = study.folder / "sweeps" / f"clean-{name[:16]}.json"
+    (right,) = _kept(path, lambda: [int((_predict(deployed, x) == y).sum())])
     low, high = interval(right, len(y))
     return _cell(
         study, model=model, defence=defence, attack="none", knowledge="none", norm="linf",
