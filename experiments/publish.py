@@ -178,7 +178,8 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
     if outcome.tables:
         lines.append("## Further tables")
         lines += [table.text("pipe") for table in outcome.tables]
-    lines += ["## Every measured cell", accuracies(outcome.records).text("pipe")]
+    shares = [record for record in outcome.records if record.metric == "accuracy"]
+    lines += ["## Every measured cell", accuracies(shares).text("pipe")]
     lines += ["## Data", "\n".join(f"- {line}" for line in provenance)]
     settings = ", ".join(f"{name} {value}" for name, value in meta["config"].items())
     lines += ["## Settings", settings]
