@@ -49,18 +49,23 @@ def _smoothed(view) -> Iterator[tuple[str, Mapping[str, list[Record]]]]:
     for method in SMOOTHED:
         shown = ("none", AE, method, f"{AE}, {method}")
         for box in ("white", "black"):
-            for attack in (team.fgsm, team.pgd):
-                curves = {NAMES.get(d, d): _curve(view, dataset, d, attack, box) for d in shown}
-                yield f"{method}: {attack.name[:4].strip('-').upper()}, {box} box", curves
+            for kind in ("fgsm", "pgd"):
+                curves = _curves(view, dataset, shown, getattr(team, kind), box)
+                yield f"{method}: {kind.upper()}, {box} box", curves
 
 
 def _hardened(view) -> Iterator[tuple[str, Mapping[str, list[Record]]]]:
     shown = ("none", AE, HARDENED, f"{AE}, {HARDENED}")
     places = ((d, attack) for d in view.titles for attack in ("fgsm", "pgd"))
     for letter, (dataset, kind) in zip("abcd", places, strict=False):
-        attack = getattr(view.teams[dataset], kind)
-        curves = {NAMES.get(d, d): _curve(view, dataset, d, attack, "white") for d in shown}
+        curves = _curves(view, dataset, shown, getattr(view.teams[dataset], kind), "white")
         yield f"({letter}) {dataset}, {kind.upper()}", curves
+
+
+def _curves(view, dataset: str, defences, attack, box: str) -> dict[str, list[Record]]:
+    """The curves of all defences that were measured."""
+    curves = {NAMES.get(d, d): _curve(view, dataset, d, attack, box) for d in defences}
+    return {name: cells for name, cells in curves.items() if cells}
 
 
 def _curve(view, dataset: str, defence: str, attack, box: str) -> list[Record]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import linen as nn
 
 from experiments import harness
@@ -190,7 +191,10 @@ class Workshop:
         key = jax.random.fold_in(self.study.key, 1)
         untrained, by_loss, pca, blur = CONTROLS
         front: dict[str, Purifier] = {
-            untrained: defenses.untrained(self.autoencoder, key, data.image_shape),
+            # Never trained, so in the precision that is attacked from the start.
+            untrained: defenses.untrained(
+                self.autoencoder.clone(dtype=jnp.float32), key, data.image_shape
+            ),
             pca: defenses.pca(data.x_train[:10_000], self.setting.components),
             blur: defenses.blur(1.0),
         }

@@ -11,7 +11,6 @@ from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
 from experiments.kim2020_parts import AE, CONTROL, DIFFERENT, SAME
 from experiments.kim2020_predictions import predictions
 from experiments.kim2020_tables import tables
-from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome
 from jaxdefense.reporting import Record
@@ -168,6 +167,5 @@ def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
         "know it? From the classifier alone to the defence, the strongest attacker measured "
         f"leaves: {'; '.join(told)}. Seeds {', '.join(map(str, config.seeds))}. {networks}. CW and "
         "DeepFool are unbounded: their accuracies are failures of the attack, and the norms are "
-        f"told in a table. The undefended classifier has no {OBLIVIOUS} attacker apart from the "
-        "white-box one."
+        "told in a table."
     )

@@ -12,9 +12,7 @@ from jaxdefense import data
 from jaxdefense.errors import MissingDataError
 
 
-def prepare(
-    config: Any, name: str, stand_in: str, seed: int, folder: Path, **shape: int | None
-) -> Study:
+def prepare(config: Any, name: str, stand_in: str, seed: int, folder: Path, **shape: Any) -> Study:
     """One data set with one seed, with a validation split off the training images.
 
     Args:
