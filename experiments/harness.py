@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def train_classifier(
     if against is not None:
         more |= {"attack": against[0].settings, "eps": against[1]}
     if loss is not None:
-        more |= {"loss": repr(loss)}
+        # Without addresses of functions, which differ between processes.
+        more |= {"loss": re.sub(" at 0x[0-9a-f]+", "", repr(loss))}
     # The lowest loss on clean images would pick the least robust epoch.
     measure = None if against or loss else Classification(apply)
     return _train(study, part, stream, model, training, objective, measure, more, initial)

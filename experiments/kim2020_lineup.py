@@ -30,11 +30,13 @@ class Lineup:
         losses: the PGD of the paper on other losses.
         cw, deepfool: of minimum l2 norm.
         hasty: the same two, stopped far too early.
+
+    What is not part of a run is empty.
     """
 
     fgsm: Attack
     pgd: Attack
-    restarted: Attack
+    restarted: tuple[Attack, ...]
     suite: Attack
     suite_of_others: Attack
     losses: tuple[Attack, ...]
@@ -57,16 +59,22 @@ def lineup(config: Any, setting: Setting) -> Lineup:
     return Lineup(
         fgsm=attacks.fgsm(linf),
         pgd=pgd(),
-        restarted=attacks.restarts(attacks.pgd(linf, more), times),
+        restarted=(attacks.restarts(attacks.pgd(linf, more), times),) * config.thorough,
         suite=attacks.SUITES[config.suite](linf),
         suite_of_others=attacks.SUITES[config.suite_of_others](linf),
-        losses=tuple(pgd(loss=loss, name=f"pgd-{steps}-{name}") for name, loss in others.items()),
+        losses=tuple(
+            pgd(loss=loss, name=f"pgd-{steps}-{name}")
+            for name, loss in others.items()
+            if config.thorough
+        ),
         cw=attacks.carlini_wagner(l2, searches, each),
         deepfool=attacks.deepfool(l2, config.deepfool_steps, 9, stride=1.0),
         hasty=(
-            attacks.carlini_wagner(l2, 1, max(1, each // 10)),
+            attacks.carlini_wagner(l2, 1, each // 10),
             attacks.deepfool(l2, 2, 9, stride=1.0),
-        ),
+        )
+        if config.thorough
+        else (),
     )
 
 
@@ -109,7 +117,8 @@ def _white_box(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> It
             yield from curve(name, each, deployed, grid)
         if name in ("none", AE):
             yield from curve(name, team.suite, deployed, at)
-            yield from curve(name, team.restarted, deployed, at)
+            for each in team.restarted:
+                yield from curve(name, each, deployed, at)
         if name not in ("none", AE) or team.suite != team.suite_of_others:
             yield from curve(name, team.suite_of_others, deployed, at)
         if name in ("none", AE) or name.endswith(tuple(SMOOTHED)):

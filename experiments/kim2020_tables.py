@@ -70,7 +70,7 @@ def _losses(view) -> Table:
     rows = []
     for dataset in view.titles:
         team = view.teams[dataset]
-        for name in ("none", *SMOOTHED):
+        for name in ("none", *SMOOTHED) if team.losses else ():
             for defence in ("none" if name == "none" else name, _behind(name)):
                 for eps in printed(dataset):
                     attacks = (team.losses[0], team.pgd, *team.losses[1:])
