@@ -22,7 +22,7 @@ def figures(view) -> list[tuple[str, str, Any]]:
     ):
         if panels:
             cells = [r for curves in panels.values() for rows in curves.values() for r in rows]
-            images = sorted({cell.n for cell in cells})
+            images = " or ".join(map(str, sorted({cell.n for cell in cells})))
             caption += f" Bands: 95 % Clopper-Pearson intervals over {images} images of all seeds"
             caption += ", data that stand in." if any(r.synthetic for r in cells) else "."
             found.append((name, caption, curve_panels(panels, chance=0.1)))

@@ -78,14 +78,15 @@ CIFAR = Setting(
 )
 TINY = dataclasses.replace(
     MNIST,
-    autoencoder_widths=(2, 4, 4),
+    autoencoder_widths=(4, 8, 8),
     classifier=Training(epochs=2, batch_size=16, lr=5e-3),
-    autoencoder=Training(epochs=1, batch_size=16, lr=1e-2),
+    autoencoder=Training(epochs=4, batch_size=8, lr=3e-3),
     other=Training(epochs=1, batch_size=16, lr=5e-3),
     hardening=Training(epochs=1, batch_size=64),
     hardening_steps=1,
     eps=(0, 20),
     steps=2,
+    step_size=0.75,
     every=("substitutes", "hardened", "nets"),
     once=(),
     n_train=480,
