@@ -45,6 +45,8 @@ class Setting:
         every: groups of networks that are trained for every seed; see `GROUPS`.
         once: groups for the first seed only.
         n_train: train on so many images only.
+        n_other: train all but C and AE-C (and those that differ from them by their loss only) on
+            so many images only.
         n_eval: attack so many test images of each seed.
         size, channels: of the images; as they are by default.
     """
@@ -68,6 +70,7 @@ class Setting:
     every: tuple[str, ...]
     once: tuple[str, ...]
     n_train: int | None
+    n_other: int | None
     n_eval: int
     size: int | None = None
     channels: int | None = None
@@ -134,6 +137,15 @@ class Workshop:
         settings = {} if width is None else {"width": width}
         return models.build(name, classes, dtype=dtype, **settings)
 
+    @functools.cached_property
+    def few(self) -> Study:
+        """The study with the training images for all but C and AE-C."""
+        data, count = self.study.data, self.setting.n_other
+        if count is None or count >= len(data.x_train):
+            return self.study
+        subset = data.subset(n_train=count, seed=self.study.seed)
+        return dataclasses.replace(self.study, data=subset)
+
     @property
     def architecture(self) -> nn.Module:
         """The classifier's."""
@@ -149,7 +161,8 @@ class Workshop:
         """A trained classifier, behind a purifier where there is one."""
         training = given.pop("training", self.setting.classifier)
         model = given.pop("model", self.architecture)
-        return harness.train_classifier(self.study, part, model, training, purifier, **given)[0]
+        study = given.pop("study", self.few)
+        return harness.train_classifier(study, part, model, training, purifier, **given)[0]
 
     def purified(self, part: str, purifier: Purifier, **given: Any) -> Purified:
         """The purifier with a classifier that is trained behind it."""
@@ -158,18 +171,19 @@ class Workshop:
     @functools.cached_property
     def net(self) -> Frozen:
         """C."""
-        return self.classifier("classifier")
+        return self.classifier("classifier", study=self.study)
 
     @functools.cached_property
     def purifier(self) -> Frozen:
         """The autoencoder, trained to reconstruct."""
         model, training = self.autoencoder, self.setting.autoencoder
-        return harness.train_autoencoder(self.study, "autoencoder", model, training)[0]
+        return harness.train_autoencoder(self.few, "autoencoder", model, training)[0]
 
     @functools.cached_property
     def behind(self) -> Frozen:
         """C trained behind the autoencoder, which does not move."""
-        return self.classifier("classifier_behind_autoencoder", self.purifier)
+        part = "classifier_behind_autoencoder"
+        return self.classifier(part, self.purifier, study=self.study)
 
     @functools.cached_property
     def control(self) -> Purified:
@@ -208,7 +222,7 @@ class Workshop:
         """Autoencoder and classifier trained together."""
         model = models.Chain(purifier=self.autoencoder, classifier=self.architecture)
         trained, _ = harness.train_jointly(
-            self.study, part, model, self.setting.classifier, weight,
+            self.few, part, model, self.setting.classifier, weight,
             initial=None if start is None else Frozen(model, start),
         )  # fmt: skip
         purifier, classifier = part_variables(trained.variables)
@@ -221,9 +235,10 @@ class Workshop:
         found: dict[str, Classifier] = {}
         for name, loss in SMOOTHED.items():
             part = name.partition("=")[0].lower()
-            found[name] = self.classifier(f"classifier_{part}", loss=loss)
+            given: dict[str, Any] = {"loss": loss, "study": self.study}
+            found[name] = self.classifier(f"classifier_{part}", **given)
             behind = f"classifier_behind_autoencoder_{part}"
-            found[f"{AE}, {name}"] = self.purified(behind, self.purifier, loss=loss)
+            found[f"{AE}, {name}"] = self.purified(behind, self.purifier, **given)
         return found
 
     def hardened(self) -> dict[str, Classifier]:
@@ -243,7 +258,7 @@ class Workshop:
         """What a black-box attacker trains, with an autoencoder of its own and without."""
         setting = self.setting
         second, _ = harness.train_autoencoder(
-            self.study, "second_autoencoder", self.autoencoder, setting.autoencoder
+            self.few, "second_autoencoder", self.autoencoder, setting.autoencoder
         )
         kinds = {
             SAME: ("same", self.architecture),
@@ -263,7 +278,7 @@ class Workshop:
             widths=self.setting.autoencoder_widths, dtype=compute_dtype(),
         )  # fmt: skip
         net = lambda part, **given: harness.train_jointly(
-            self.study, part, model, dataclasses.replace(self.setting.other, shift=0), **given
+            self.few, part, model, dataclasses.replace(self.setting.other, shift=0), **given
         )[0]
         for weight in lambdas:
             if first or weight in PRINTED_LAMBDAS:

@@ -158,7 +158,9 @@ def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
         f"{name}: {s.model}" + (f" of width {s.width}" if s.width else "")
         + f", autoencoder {s.autoencoder_widths}, substitute {s.substitute}"
         + (f" of width {s.substitute_width}" if s.substitute_width else "")
-        + f", {s.n_train or 'all'} training images, {s.n_eval} attacked of each seed; for the first"
+        + f", {s.n_train or 'all'} training images"
+        + (f" ({s.n_other} for all but C and AE-C)" if s.n_other else "")
+        + f", {s.n_eval} attacked of each seed; for the first"
         f" seed only: {', '.join(s.once) or 'nothing'}"
         for name, s in settings.items() if name in view.titles
     )  # fmt: skip
