@@ -70,7 +70,7 @@ def lineup(config: Any, setting: Setting) -> Lineup:
         cw=attacks.carlini_wagner(l2, searches, each),
         deepfool=attacks.deepfool(l2, config.deepfool_steps, 9, stride=1.0),
         hasty=(
-            attacks.carlini_wagner(l2, 1, each // 10),
+            attacks.carlini_wagner(l2, 1, max(1, each // 10)),
             attacks.deepfool(l2, 2, 9, stride=1.0),
         )
         if config.thorough
