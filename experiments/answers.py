@@ -90,9 +90,9 @@ def pool(records: Sequence[Record]) -> Cell:
     """Several seeds' records of one measurement as one cell."""
     first, values = records[0], [r.value for r in records]
     count = sum(r.n for r in records)
-    right = sum(round(r.value * r.n) for r in records)
-    share = first.metric == "accuracy"
-    low, high = interval(right, count) if share else (math.nan, math.nan)
+    low, high = math.nan, math.nan
+    if first.metric == "accuracy":
+        low, high = interval(sum(round(r.value * r.n) for r in records), count)
     knowledge = f", {first.knowledge}" if first.knowledge != "none" else ""
     return Cell(
         value=float(np.mean(values)), low=float(low), high=float(high), least=min(values),

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,10 @@ from jaxdefense import Frozen, Purified, models
 from jaxdefense.attacks import Attack
 from jaxdefense.checkpoints import Checkpoints
 from jaxdefense.data import Dataset, as_images, augment
-from jaxdefense.models.chain import Chain, chain_variables, part_variables
 from jaxdefense.training import (
     Classification,
     Reconstruction,
+    alternating,
     fit,
     joint,
     optimizer,
@@ -28,7 +29,7 @@ from jaxdefense.training import (
     with_augmentation,
 )
 from jaxdefense.training.objectives import adversarial
-from jaxdefense.typing import Classifier, Purifier
+from jaxdefense.typing import Classifier, Loss, Purifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,9 +80,11 @@ def train_classifier(
     part: str,
     model: nn.Module,
     training: Training,
-    purifier: Frozen | None = None,
+    purifier: Purifier | None = None,
     against: tuple[Attack, float] | None = None,
     initial: Frozen | None = None,
+    loss: Loss | None = None,
+    stream: str = "cla",
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """A classifier, behind a frozen purifier where there is one; from its checkpoint if trained.
 
@@ -94,24 +97,32 @@ def train_classifier(
         against: an attack and its eps, for adversarial training; then the last epoch counts.
         initial: a trained classifier to start from. Small networks that meet strong attacks
             untrained learn to answer the same class always.
+        loss: of logits and labels, per example; cross-entropy by default. With another one the
+            last epoch counts, because the validation loss is the cross-entropy.
+        stream: up to four letters. All classifiers share one: the same initial values and order of
+            images, so that they differ by what stands in front of them only. Another one makes a
+            second network of the same kind.
 
     Returns:
         The classifier and its training history.
     """
     shift = functools.partial(_shift, training.shift)
-    objective = supervised(model, preprocess=purifier)
+    objective = supervised(model, loss, preprocess=purifier)
     if against is not None:
         deploy = functools.partial(_deploy, purifier, model)
         objective = adversarial(objective, *against, deploy)
     if training.shift:
         objective = with_augmentation(objective, shift)
     apply = functools.partial(_behind, purifier, model)
-    # All classifiers share one stream: the same initial values and order of images, so that they
-    # differ by what stands in front of them only.
-    measure = Classification(apply)
-    return _train(
-        study, part, "classifier", model, training, objective, measure, purifier, against, initial
-    )
+    more = _in_front(purifier)
+    if against is not None:
+        more |= {"attack": against[0].settings, "eps": against[1]}
+    if loss is not None:
+        # Without addresses of functions, which differ between processes.
+        more |= {"loss": re.sub(" at 0x[0-9a-f]+", "", repr(loss))}
+    # The lowest loss on clean images would pick the least robust epoch.
+    measure = None if against or loss else Classification(apply)
+    return _train(study, part, stream, model, training, objective, measure, more, initial)
 
 
 def train_autoencoder(
@@ -119,54 +130,48 @@ def train_autoencoder(
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
     measure = Reconstruction(functools.partial(_behind, None, model))
-    return _train(study, part, part, model, training, reconstruction(model), measure, None)
+    objective = reconstruction(model)
+    return _train(study, part, part[:3], model, training, objective, measure, _in_front(None))
 
 
 def train_jointly(
     study: Study,
     part: str,
-    purifier: nn.Module,
-    classifier: nn.Module,
+    model: nn.Module,
     training: Training,
-    weight: float = 1.0,
-) -> Purified:
-    """A purifier and a classifier trained together, on cross-entropy plus `weight` times the MSE.
+    weight: float = 0.0,
+    reconstructions: int = 0,
+    initial: Frozen | None = None,
+) -> tuple[Frozen, list[dict[str, float]]]:
+    """A model that classifies and reconstructs, all of it trained; from its checkpoint if trained.
 
-    Both begin as the parts of `train_autoencoder` and `train_classifier` do.
+    Args:
+        study, part, training, initial: as in `train_classifier`; images are shifted only where
+            `reconstructions` is 0.
+        model: a `models.Chain` or a `models.EncoderClassifier`.
+        weight: of the reconstruction in the loss (lambda).
+        reconstructions: updates before each classification update instead (gamma).
+
+    Returns:
+        The model and its training history.
     """
-    chain = Chain(purifier=purifier, classifier=classifier)
-    initial = chain_variables(
-        _initial(study, "autoencoder", purifier), _initial(study, "classifier", classifier)
-    )
-    objective = joint(chain, weight)
-    if training.shift:
-        objective = with_augmentation(objective, functools.partial(_shift, training.shift))
-    measure = Classification(functools.partial(_behind, None, chain))
-    trained, _ = _train(
-        study,
-        part,
-        "classifier",
-        chain,
-        training,
-        objective,
-        measure,
-        None,
-        None,
-        Frozen(chain, initial),
-    )
-    first, second = part_variables(trained.variables)
-    return Purified(
-        Frozen(trained.module.purifier, first), Frozen(trained.module.classifier, second)
-    )
+    if reconstructions:
+        objective: Any = alternating(model, reconstructions)
+    else:
+        objective = joint(model, weight)
+        if training.shift:
+            objective = with_augmentation(objective, functools.partial(_shift, training.shift))
+    measure = Classification(functools.partial(_behind, None, model))
+    more = {"weight": weight, "reconstructions": reconstructions}
+    return _train(study, part, "cla", model, training, objective, measure, more, initial)
 
 
-def _initial(study: Study, stream: str, model: nn.Module) -> Any:
-    return models.initialize(model, _stream(study, stream), study.data.image_shape)
-
-
-def _stream(study: Study, name: str) -> jax.Array:
-    # From a name and not from a count, so that adding a part changes no other.
-    return jax.random.fold_in(study.key, int.from_bytes(name[:3].encode(), "little"))
+def _in_front(purifier: Purifier | None) -> dict[str, Any]:
+    """What tells a purifier from others, for the configuration of a checkpoint."""
+    if purifier is None:
+        return {"purifier": None, "purifier_weights": None}
+    kind = getattr(purifier, "module", None) or jax.tree.structure(purifier)
+    return {"purifier": repr(kind), "purifier_weights": _digest(purifier)}
 
 
 def _shift(pixels: int, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -182,28 +187,25 @@ def _deploy(purifier: Purifier | None, model: nn.Module, variables: Any) -> Clas
     return net if purifier is None else Purified(purifier, net)
 
 
-def _train(
-    study, part, stream, model, training, objective, measure, purifier, against=None, initial=None
-):
+def _train(study, part, stream, model, training, objective, measure, more, initial=None):
     data = study.data
-    key = _stream(study, stream)
-    variables = _initial(study, stream, model) if initial is None else initial.variables
+    # From a name and not from a count, so that adding a part changes no other.
+    key = jax.random.fold_in(study.key, int.from_bytes(stream.encode(), "little"))
+    if initial is None:
+        variables = models.initialize(model, key, data.image_shape)
+    else:
+        variables = initial.variables
+        more = more | {"initial": _digest(variables)}
     steps = training.epochs * max(1, len(data.x_train) // training.batch_size)
     config = {
         "part": part,
         "model": repr(model),
         "data": data.provenance,
         "seed": study.seed,
-        "purifier": purifier and repr(purifier.module),
-        "purifier_weights": purifier and _digest(purifier.variables),
+        **more,
         **dataclasses.asdict(training),
     }
-    if against is not None:
-        config |= {"attack": against[0].settings, "eps": against[1]}
-    if initial is not None:
-        config |= {"initial": _digest(initial.variables)}
-    # The lowest loss on clean images would pick the least robust epoch.
-    validate = None if against else validation(measure, study.x_val, study.y_val)
+    validate = measure and validation(measure, study.x_val, study.y_val)
     with Checkpoints(study.folder / "checkpoints" / part, config) as checkpoint:
         result = fit(
             objective,
@@ -224,9 +226,9 @@ def _train(
 
 def _in_float32(model: nn.Module) -> nn.Module:
     """Attacked and scored in float32, whatever it was trained in."""
-    if isinstance(model, Chain):
+    if isinstance(model, models.Chain):
         purifier, classifier = map(_in_float32, (model.purifier, model.classifier))
-        return Chain(purifier=purifier, classifier=classifier)
+        return models.Chain(purifier=purifier, classifier=classifier)
     return model.clone(dtype=np.float32)
 
 

@@ -115,7 +115,11 @@ def _behind(config: Any, study: Study, part: str, purifier: Frozen) -> Purified:
 
 def _jointly(config: Any, study: Study) -> Purified:
     """Both parts from scratch, on cross-entropy plus reconstruction error."""
-    purifier = models.build("u_autoencoder", width=config.autoencoder_width)
-    return harness.train_jointly(
-        study, "joint", purifier, _classifier(config, study), config.classifier
+    chain = models.Chain(
+        purifier=models.build("u_autoencoder", width=config.autoencoder_width),
+        classifier=_classifier(config, study),
     )
+    trained, _ = harness.train_jointly(study, "joint", chain, config.classifier, weight=1.0)
+    first, second = models.part_variables(trained.variables)
+    module = trained.module
+    return Purified(Frozen(module.purifier, first), Frozen(module.classifier, second))

@@ -4,10 +4,12 @@ What was measured once is read from disk: a killed run goes on, and a second run
 """
 
 import contextlib
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 import jax
 import numpy as np
@@ -15,7 +17,15 @@ import numpy as np
 from experiments.harness import Study
 from jaxdefense.attacks import Attack, gaussian
 from jaxdefense.data import as_images
-from jaxdefense.evaluation import Crafted, Robustness, craft, interval, recall
+from jaxdefense.evaluation import (
+    Crafted,
+    Robustness,
+    craft,
+    gradient_amplitude,
+    interval,
+    recall,
+)
+from jaxdefense.evaluation.gradients import Of
 from jaxdefense.evaluation.identity import identity
 from jaxdefense.reporting import Record, write_atomically
 from jaxdefense.typing import Classifier
@@ -127,6 +137,60 @@ def _kept(path: Path, measure: Callable[[], list[int]]) -> list[int]:
     numbers = measure()
     write_atomically(path, json.dumps(numbers))
     return numbers
+
+
+def minimum(
+    study: Study,
+    model: str,
+    defence: str,
+    attack: Attack,
+    deployed: Classifier,
+    radii: Sequence[float],
+    progress: Callable[[str], None] = print,
+) -> list[Record]:
+    """A minimum-norm attack: its white-box curve, and the median norm it needs.
+
+    Args:
+        study, model, defence, deployed, progress: as in `curve`.
+        attack: one that looks for the closest fooling point.
+        radii: the largest should hold every image, so that the accuracy there is the attack's
+            failure rate.
+
+    Returns:
+        One record per radius, and one whose value is the median norm over all images (0 where
+        misclassified clean); NaN where the attack fails on half of them.
+    """
+    x, y = study.examples
+    records = curve(study, model, defence, attack, deployed, radii, progress=progress)
+    folder = study.folder / "sweeps"
+    found = recall(folder, attack, deployed, x, y, radii, study.key, progress=None)
+    median = float(np.median(found.distance))
+    return [*records, dataclasses.replace(
+        records[-1], metric=f"median {found.norm} norm", eps=0.0, gradients=0, forwards=0,
+        value=median if np.isfinite(median) else np.nan, low=np.nan, high=np.nan,
+    )]  # fmt: skip
+
+
+def amplitudes(study: Study, model: str, defence: str, deployed: Classifier) -> list[Record]:
+    """Absolute gradients at the attacked test images, averaged over them: one record per reading.
+
+    The metric is ``gradient of <what>, <pixel mean or pixel sum>``, for pixels in [0, 1].
+    """
+    x, y = study.examples
+    records = []
+    for of in get_args(Of):
+        found = gradient_amplitude(deployed, x, y, of=of)
+        for what, values in (("pixel mean", found.mean), ("pixel sum", found.total)):
+            records.append(
+                _cell(
+                    study, model=model, defence=defence, attack="none", knowledge="white-box",
+                    norm="linf", eps=0.0, metric=f"gradient of {of}, {what}",
+                    value=values.mean(dtype=np.float64), low=np.nan, high=np.nan, n=len(y),
+                    gradients=len(y), forwards=0,
+                    note=f"{100 * found.zero_share:.1f} % of the images have no gradient at all",
+                )
+            )  # fmt: skip
+    return records
 
 
 def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Record:

@@ -1,7 +1,6 @@
 """What scripts of papers share before anything is measured: data with stand-ins, progress."""
 
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,7 @@ from jaxdefense import data
 from jaxdefense.errors import MissingDataError
 
 
-def prepare(
-    config: Any, name: str, stand_in: str, seed: int, folder: Path, size: int, channels: int
-) -> Study:
+def prepare(config: Any, name: str, stand_in: str, seed: int, folder: Path, **shape: Any) -> Study:
     """One data set with one seed, with a validation split off the training images.
 
     Args:
@@ -25,17 +22,17 @@ def prepare(
         stand_in: the set that we draw ourselves, where `name` is not found.
         seed: of the subsets and of everything that is trained.
         folder: of the run.
-        size, channels: of the images, as in `jaxdefense.data.load`.
+        shape: size and channels, as in `jaxdefense.data.load`.
     """
-    load = functools.partial(data.load, data_dir=config.data_dir, size=size, channels=channels)
+    where = {"data_dir": config.data_dir}
     try:
         if config.preset == "smoke":
             raise MissingDataError
-        found = load(name, download=config.download)
+        found = data.load(name, download=config.download, **where, **shape)
     except MissingDataError as error:
         if str(error):
             tqdm.write(f"{name} is not to be found: {stand_in} stands in, and every table says so")
-        found = load(stand_in)
+        found = data.load(stand_in, **where, **shape)
     if config.n_train is not None and config.n_train < len(found.x_train):
         found = found.subset(n_train=config.n_train, seed=seed)
     found, x_val, y_val = found.split_validation(0.1, seed=seed)

@@ -12,6 +12,7 @@ from .histories import training_curves as training_curves
 from .images import difference as difference
 from .images import image_grid as image_grid
 from .images import verdict as verdict
+from .panels import curve_panels as curve_panels
 from .records import Record as Record
 from .records import ensure_folder as ensure_folder
 from .records import read_json as read_json

@@ -44,7 +44,7 @@ class Record:
             for clean images.
         eps: the radius, for pixels in [0, 1]; 0 for clean images.
         metric: what ``value`` is.
-        value: a fraction in [0, 1]; NaN when it could not be measured.
+        value: of an accuracy a fraction in [0, 1]; NaN when it could not be measured.
         low: lower end of the 95 % interval, NaN when there is none.
         high: upper end of the 95 % interval, NaN when there is none.
         n: how many examples.
@@ -56,7 +56,7 @@ class Record:
         note: anything a reader must know about this cell.
 
     Raises:
-        InputError: a fraction outside [0, 1], an interval that does not hold the value, a radius
+        InputError: an accuracy outside [0, 1], an interval that does not hold the value, a radius
             that is negative or not finite, a count that is negative.
     """
 
@@ -88,7 +88,7 @@ class Record:
             raise InputError(f"record eps = {self.eps}: a radius is finite and at least 0")
         for name in ("value", "low", "high"):
             fraction = getattr(self, name)
-            if not (math.isnan(fraction) or 0 <= fraction <= 1):
+            if self.metric == "accuracy" and not (math.isnan(fraction) or 0 <= fraction <= 1):
                 raise InputError(
                     f"record {name} = {fraction}: it is a fraction, so give a number in [0, 1] "
                     "(not percent), or NaN when it was not measured"

@@ -1,0 +1,93 @@
+"""Figures 2 and 4 of Kim et al. 2020, from our records."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from experiments.answers import pool
+from experiments.kim2020_parts import AE, DIFFERENT, HARDENED, SMOOTHED
+from jaxdefense.reporting import Record, curve_panels
+
+NAMES = {"none": "C", HARDENED: "advC", f"{AE}, {HARDENED}": "AE + advC"}
+NAMES |= {name: f"C, {name}" for name in SMOOTHED}
+BLACK_BOX = f"transfer, {DIFFERENT}"
+
+
+def figures(view) -> list[tuple[str, str, Any]]:
+    """File name, caption and figure of each, where its data set was run."""
+    found = []
+    for name, caption, panels in (
+        ("figure-2", _SECOND, dict(_smoothed(view))),
+        ("figure-4", _FOURTH, dict(_hardened(view))),
+    ):
+        if panels:
+            cells = [r for curves in panels.values() for rows in curves.values() for r in rows]
+            images = " or ".join(map(str, sorted({cell.n for cell in cells})))
+            caption += f" Bands: 95 % Clopper-Pearson intervals over {images} images of all seeds"
+            caption += ", data that stand in." if any(r.synthetic for r in cells) else "."
+            found.append((name, caption, curve_panels(panels, chance=0.1)))
+    return found
+
+
+_SECOND = (
+    "Figure 2: training at a temperature (upper row) and by guided complement entropy (lower row), "
+    "with and without the autoencoder, CIFAR-10. White box: through the whole net; black box: "
+    "from substitutes of another architecture, behind an autoencoder of the attacker's own where "
+    "the target has one."
+)
+_FOURTH = (
+    "Figure 4: white-box attacks on classifiers trained on clean images (C, AE-C) and "
+    "adversarially (advC, AE + advC)."
+)
+
+
+def _smoothed(view) -> Iterator[tuple[str, Mapping[str, list[Record]]]]:
+    dataset = "CIFAR-10"
+    if dataset not in view.titles:
+        return
+    team = view.teams[dataset]
+    for method in SMOOTHED:
+        shown = ("none", AE, method, f"{AE}, {method}")
+        for box in ("white", "black"):
+            for kind in ("fgsm", "pgd"):
+                curves = _curves(view, dataset, shown, getattr(team, kind), box)
+                yield f"{method}: {kind.upper()}, {box} box", curves
+
+
+def _hardened(view) -> Iterator[tuple[str, Mapping[str, list[Record]]]]:
+    shown = ("none", AE, HARDENED, f"{AE}, {HARDENED}")
+    places = ((d, attack) for d in view.titles for attack in ("fgsm", "pgd"))
+    for letter, (dataset, kind) in zip("abcd", places, strict=False):
+        curves = _curves(view, dataset, shown, getattr(view.teams[dataset], kind), "white")
+        yield f"({letter}) {dataset}, {kind.upper()}", curves
+
+
+def _curves(view, dataset: str, defences, attack, box: str) -> dict[str, list[Record]]:
+    """The curves of all defences that were measured."""
+    curves = {NAMES.get(d, d): _curve(view, dataset, d, attack, box) for d in defences}
+    return {name: cells for name, cells in curves.items() if cells}
+
+
+def _curve(view, dataset: str, defence: str, attack, box: str) -> list[Record]:
+    """One record for each radius, over all seeds."""
+    knowledge = "white-box"
+    if box == "black":
+        knowledge = BLACK_BOX + (", with AE" if defence.startswith(AE) else "")
+    found: dict[float, list[Record]] = {}
+    for record in view.records:
+        same = (record.dataset, record.defence, record.attack, record.metric)
+        # Nothing was crafted at radius 0, where both boxes are one.
+        known = record.knowledge in (knowledge, "white-box" if record.eps == 0 else knowledge)
+        if known and same == (view.titles[dataset], defence, attack.name, "accuracy"):
+            found.setdefault(record.eps, []).append(record)
+    pooled = []
+    for eps in sorted(found):
+        cell = pool(found[eps])
+        values: dict[str, Any] = {
+            "value": cell.value,
+            "low": cell.low,
+            "high": cell.high,
+            "n": cell.n,
+        }
+        pooled.append(dataclasses.replace(found[eps][0], **values))
+    return pooled

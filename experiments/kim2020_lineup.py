@@ -1,0 +1,169 @@
+"""Who attacks what in `kim2020_revisiting_autoencoders`: every measured cell of one seed."""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import optax
+
+from experiments import measuring
+from experiments.kim2020_parts import AE, CONTROL, SMOOTHED, Parts, Setting
+from experiments.paper_numbers import of_paper
+from jaxdefense import attacks, l2, linf, losses
+from jaxdefense.attacks import Attack
+from jaxdefense.reporting import Record
+
+NETS = "encoder+classifier"
+"""The paper's name of the net whose head classifies the autoencoder's code."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lineup:
+    """The attackers of one data set; made by `lineup`.
+
+    Attributes:
+        fgsm, pgd: as the paper attacks.
+        restarted: a longer PGD, several times.
+        suite, suite_of_others: AutoAttack or a part of it, see `jaxdefense.attacks.SUITES`.
+        losses: the PGD of the paper on other losses.
+        cw, deepfool: of minimum l2 norm.
+        hasty: the same two, stopped far too early.
+
+    What is not part of a run is empty.
+    """
+
+    fgsm: Attack
+    pgd: Attack
+    restarted: tuple[Attack, ...]
+    suite: Attack
+    suite_of_others: Attack
+    losses: tuple[Attack, ...]
+    cw: Attack
+    deepfool: Attack
+    hasty: tuple[Attack, ...]
+
+
+def lineup(config: Any, setting: Setting) -> Lineup:
+    """The attackers of one data set."""
+    steps, (more, times) = setting.steps, config.restarts
+    pgd = functools.partial(attacks.pgd, linf, steps, setting.step_size)
+    others = {
+        # The textbook form's gradient vanishes where float32 softmax saturates; ours keeps it.
+        "textbook": optax.softmax_cross_entropy_with_integer_labels,
+        "margin": losses.margin,
+        "dlr": losses.dlr,
+    }
+    searches, each = config.cw
+    return Lineup(
+        fgsm=attacks.fgsm(linf),
+        pgd=pgd(),
+        restarted=(attacks.restarts(attacks.pgd(linf, more), times),) * config.thorough,
+        suite=attacks.SUITES[config.suite](linf),
+        suite_of_others=attacks.SUITES[config.suite_of_others](linf),
+        losses=tuple(
+            pgd(loss=loss, name=f"pgd-{steps}-{name}")
+            for name, loss in others.items()
+            if config.thorough
+        ),
+        cw=attacks.carlini_wagner(l2, searches, each),
+        deepfool=attacks.deepfool(l2, config.deepfool_steps, 9, stride=1.0),
+        hasty=(
+            attacks.carlini_wagner(l2, 1, max(1, each // 10)),
+            attacks.deepfool(l2, 2, 9, stride=1.0),
+        )
+        if config.thorough
+        else (),
+    )
+
+
+def printed(dataset: str, nets: bool = False) -> tuple[float, ...]:
+    """The l-inf radii at which the paper attacks the classifiers, or the `NETS`, of a data set."""
+    rows = (n for n in of_paper("4") if n.dataset == dataset and (n.model == NETS) == nets)
+    return tuple(sorted({n.radius for n in rows if n.radius}))
+
+
+def everywhere(shape: tuple[int, ...]) -> float:
+    """The l2 radius that holds every image."""
+    return math.sqrt(math.prod(shape))
+
+
+def attack(config: Any, setting: Setting, dataset: str, parts: Parts) -> list[Record]:
+    """All attackers on all networks of one data set and seed.
+
+    Args:
+        config: of the script.
+        setting: of the data set.
+        dataset: the paper's name for it.
+        parts: what was trained.
+    """
+    team = lineup(config, setting)
+    return [
+        *_white_box(team, setting, dataset, parts),
+        *_nets(team, dataset, parts),
+        *_minimum(team, parts),
+        *_transfer(team, setting, dataset, parts),
+    ]
+
+
+def _white_box(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> Iterator[Record]:
+    curve = functools.partial(measuring.curve, parts.study, parts.model, progress=_silent)
+    at = printed(dataset)
+    grid = tuple(sorted({*(eps / 255 for eps in setting.eps), *at}))
+    for name, deployed in parts.deployed.items():
+        yield measuring.clean(parts.study, parts.model, name, deployed)
+        for each in (team.fgsm, team.pgd):
+            yield from curve(name, each, deployed, grid)
+        if name in ("none", AE):
+            yield from curve(name, team.suite, deployed, at)
+            for each in team.restarted:
+                yield from curve(name, each, deployed, at)
+        if name not in ("none", AE) or team.suite != team.suite_of_others:
+            yield from curve(name, team.suite_of_others, deployed, at)
+        if name in ("none", AE) or name.endswith(tuple(SMOOTHED)):
+            for each in team.losses:
+                yield from curve(name, each, deployed, at)
+
+
+def _nets(team: Lineup, dataset: str, parts: Parts) -> Iterator[Record]:
+    at = printed(dataset, nets=True)
+    for name, net in parts.nets.items():
+        yield measuring.clean(parts.study, NETS, name, net)
+        for each in (team.fgsm, team.pgd, team.suite_of_others):
+            yield from measuring.curve(
+                parts.study, NETS, name, each, net, (0.0, *at), progress=_silent
+            )
+
+
+def _minimum(team: Lineup, parts: Parts) -> Iterator[Record]:
+    radii = (0.1, 0.25, 0.5, 1.0, 2.0, 4.0, everywhere(parts.study.data.image_shape))
+    for name in ("none", AE, CONTROL):
+        deployed = parts.deployed[name]
+        for each in (team.cw, team.deepfool, *team.hasty):
+            yield from measuring.minimum(
+                parts.study, parts.model, name, each, deployed, radii, progress=_silent
+            )
+        yield from measuring.amplitudes(parts.study, parts.model, name, deployed)
+
+
+def _transfer(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> Iterator[Record]:
+    at = printed(dataset)
+    shown = {
+        name: deployed
+        for name, deployed in parts.deployed.items()
+        if name in ("none", AE, CONTROL) or name.endswith(tuple(SMOOTHED))
+    }
+    # Curves where the paper draws them, which is where such classifiers are trained for each seed.
+    if "smoothed" in setting.every:
+        at = tuple(sorted({*(eps / 255 for eps in setting.eps if eps), *at}))
+    static = functools.partial(measuring.static, parts.study, parts.model, progress=_silent)
+    defended = {name: deployed for name, deployed in shown.items() if name != "none"}
+    for each in (team.fgsm, team.pgd):
+        for kind, source in parts.sources.items():
+            yield from static(each, source, shown, at, knowledge=f"transfer, {kind}")
+        yield from static(each, parts.deployed["none"], defended, printed(dataset))
+
+
+def _silent(line: str) -> None:
+    """The script's bar says how far it is."""

@@ -1,0 +1,173 @@
+"""What `kim2020_revisiting_autoencoders` says: which records answer what, tables, figures."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from experiments.answers import Answer, Cell, Query, answers, find
+from experiments.kim2020_figures import figures
+from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
+from experiments.kim2020_parts import AE, CONTROL, DIFFERENT, SAME
+from experiments.kim2020_predictions import predictions
+from experiments.kim2020_tables import tables
+from experiments.paper_numbers import Number, of_paper
+from experiments.publish import Outcome
+from jaxdefense.reporting import Record
+
+TITLE = "Kim, Kim, Lee and Ro 2020: Revisiting role of autoencoders in adversarial settings"
+AMPLITUDE = "gradient of probability, pixel mean"
+"""Our reading of equation 2: values of the printed size are means over pixels."""
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """The records, as tables, figures and predictions ask for them.
+
+    Attributes:
+        records: all that was measured.
+        titles: the paper's name of a data set -> ours.
+        teams: the paper's name of a data set -> its attackers.
+        limits: the paper's name of a data set -> the l2 radius that holds every image.
+    """
+
+    records: Sequence[Record]
+    titles: Mapping[str, str]
+    teams: Mapping[str, Lineup]
+    limits: Mapping[str, float]
+
+    def query(self, dataset: str, defence: str, weakest: bool = False, **fields: Any) -> Query:
+        """A query for an accuracy of white-box attackers, unless the fields say otherwise."""
+        same = {"dataset": self.titles[dataset], "defence": defence, "metric": "accuracy"}
+        return Query({"knowledge": "white-box", **same, **fields}, weakest)
+
+    def clean(self, dataset: str, defence: str) -> Query:
+        """Without an attack."""
+        return self.query(dataset, defence, attack="none", knowledge="none")
+
+    def strongest(self, dataset: str, defence: str, eps: float) -> Query:
+        """The white-box l-inf attacker that leaves least at a radius."""
+        return self.query(dataset, defence, weakest=True, norm="linf", eps=eps)
+
+    def unbounded(self, dataset: str, defence: str, attack: str | tuple[str, ...]) -> Query:
+        """A minimum-norm attack without a radius."""
+        eps, weakest = self.limits[dataset], isinstance(attack, tuple)
+        return self.query(dataset, defence, weakest, norm="l2", attack=attack, eps=eps)
+
+    def cell(self, query: Query) -> Cell | None:
+        """What answers a query."""
+        return find(self.records, query)
+
+
+def outcome(
+    config: Any, titles: Mapping[str, str], shapes: Mapping[str, tuple], records: Sequence[Record]
+) -> Outcome:
+    """All that is published.
+
+    Args:
+        config: of the script.
+        titles: the paper's name of a data set -> ours.
+        shapes: the paper's name of a data set -> shape of its images.
+        records: all that was measured.
+    """
+    settings = {"MNIST": config.mnist, "CIFAR-10": config.cifar10}
+    teams = {name: lineup(config, settings[name]) for name in titles}
+    limits = {name: everywhere(shape) for name, shape in shapes.items()}
+    view = View(records, titles, teams, limits)
+    found = answers(of_paper("4"), records, functools.partial(ask, view))
+    return Outcome(
+        paper="4",
+        title=TITLE,
+        summary=_summary(config, settings, view),
+        records=records,
+        answers=found,
+        headlines=[answer for answer in found if _headline(answer)],
+        predictions=predictions(view),
+        tables=tables(view),
+        figures=figures(view),
+    )
+
+
+def ask(view: View, number: Number) -> Mapping[str, Query] | str:
+    """Which records answer a printed number, or why none do."""
+    dataset, defence = number.dataset, number.defence
+    if dataset not in view.titles:
+        return f"this run leaves out {dataset}"
+    if number.table == "4":
+        return _sides(
+            lambda name: view.query(dataset, name, metric=AMPLITUDE), defence, "as attacked"
+        )
+    if number.table.startswith("3"):
+        return _joint(view, number)
+    if number.attack == "none":
+        return _sides(lambda name: view.clean(dataset, name), defence, "as attacked")
+    team, eps = view.teams[dataset], number.radius
+    named = {"fgsm": team.fgsm, "pgd": team.pgd, "cw c=0": team.cw, "deepfool": team.deepfool}
+    attack = named[number.attack].name
+    if not number.eps:
+        asked = _sides(
+            lambda name: view.unbounded(dataset, name, attack), defence, "as attacked", "white-box"
+        )
+        every = tuple(each.name for each in (team.cw, team.deepfool, *team.hasty))
+        return asked | {"strongest": view.unbounded(dataset, defence, every)}
+    strongest = {"strongest": view.strongest(dataset, defence, eps)}
+    white_box = lambda name: view.query(dataset, name, attack=attack, eps=eps)
+    if number.table == "1":
+        return _sides(white_box, defence, "as attacked", "white-box") | strongest
+    kind = SAME if "same" in number.phase else DIFFERENT
+    source = f"transfer, {kind}" + ("" if defence == "none" else ", with AE")
+    shown = lambda name: view.query(dataset, name, attack=attack, eps=eps, knowledge=source)
+    return _sides(shown, defence, "as attacked") | {"white-box": white_box(defence)} | strongest
+
+
+def _sides(query, defence: str, *columns: str) -> dict[str, Query]:
+    """The same for the defence and, of the defence only, for the control."""
+    asked = {column: query(defence) for column in columns}
+    return asked if defence == "none" else asked | {"control": query(CONTROL)}
+
+
+def _joint(view: View, number: Number) -> dict[str, Query]:
+    """Table 3; without any reconstruction, joint and alternating training are the same."""
+    team, bare = view.teams[number.dataset], "joint lambda=0"
+    defence = bare if number.defence == "alternating gamma=0" else number.defence
+    attack = {"fgsm": team.fgsm, "pgd": team.pgd}[number.attack].name
+    white_box = lambda name: view.query(
+        number.dataset, name, attack=attack, eps=number.radius, model=NETS
+    )
+    asked = {"as attacked": white_box(defence), "white-box": white_box(defence)}
+    asked["strongest"] = view.strongest(number.dataset, defence, number.radius)
+    return asked if defence == bare else asked | {"control": white_box(bare)}
+
+
+def _headline(answer: Answer) -> bool:
+    number = answer.number
+    if number.defence != AE:
+        return number.defence == "joint lambda=4" and (number.attack, number.eps) == ("pgd", "20")
+    chosen = (("fgsm", "80"), ("pgd", "20"), ("pgd", "10"), ("deepfool", ""))
+    return number.table == "1" and (number.attack, number.eps) in chosen
+
+
+def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
+    told = []
+    for dataset, eps in (("MNIST", 20), ("MNIST", 80), ("CIFAR-10", 5), ("CIFAR-10", 10)):
+        if dataset in view.titles:
+            cells = [view.cell(view.strongest(dataset, name, eps / 255)) for name in ("none", AE)]
+            left = " to ".join(f"{100 * cell.value:.1f}" for cell in cells if cell)
+            told.append(f"{dataset} at {eps}/255 {left} %")
+    networks = "; ".join(
+        f"{name}: {s.model}" + (f" of width {s.width}" if s.width else "")
+        + f", autoencoder {s.autoencoder_widths}, substitute {s.substitute}"
+        + (f" of width {s.substitute_width}" if s.substitute_width else "")
+        + f", {s.n_train or 'all'} training images"
+        + (f" ({s.n_other} for all but C and AE-C)" if s.n_other else "")
+        + f", {s.n_eval} attacked of each seed; for the first"
+        f" seed only: {', '.join(s.once) or 'nothing'}"
+        for name, s in settings.items() if name in view.titles
+    )  # fmt: skip
+    return (
+        "Does an autoencoder in front of a classifier trained behind it withstand attackers who "
+        "know it? From the classifier alone to the defence, the strongest attacker measured "
+        f"leaves: {'; '.join(told)}. Seeds {', '.join(map(str, config.seeds))}. {networks}. CW and "
+        "DeepFool are unbounded: their accuracies are failures of the attack, and the norms are "
+        "told in a table."
+    )

@@ -1,0 +1,168 @@
+"""Further tables on Kim et al. 2020: every network, losses, transfers, norms, gradients."""
+
+from collections.abc import Sequence
+
+from experiments.answers import Cell, Query
+from experiments.kim2020_lineup import NETS, printed
+from experiments.kim2020_parts import AE, CONTROL, SMOOTHED
+from jaxdefense.reporting import Table
+
+HOW = (
+    "Accuracy in percent: mean over seeds [95 % Clopper-Pearson interval over all images] (range "
+    "over seeds)."
+)
+UNITS = {"[0, 1]": 1, "[0, 255]": 255}
+
+
+def tables(view) -> list[Table]:
+    """All of them, where something was measured."""
+    made = (
+        _networks(view, nets=False), _networks(view, nets=True), _losses(view), _transfers(view),
+        _norms(view), _gradients(view),
+    )  # fmt: skip
+    return [table for table in made if table.rows]
+
+
+def _networks(view, nets: bool) -> Table:
+    """Every network under the paper's two attacks and the strongest."""
+    rows = []
+    for dataset, title in view.titles.items():
+        team, at = view.teams[dataset], printed(dataset, nets)
+        measured = dict.fromkeys(
+            r.defence for r in view.records if r.dataset == title and (r.model == NETS) == nets
+        )
+        for defence in measured:
+            queries = [view.clean(dataset, defence)]
+            for attack in (team.fgsm.name, team.pgd.name):
+                queries += [view.query(dataset, defence, attack=attack, eps=e) for e in at]
+            queries += [view.strongest(dataset, defence, e) for e in at]
+            rows.append(_row(view, (dataset, defence), queries, last=len(at)))
+    what = "Nets that share an encoder with a decoder (table 3)" if nets else "Every network"
+    caption = (
+        f"{what}, attacked through the whole net, at the paper's two radii (MNIST "
+        f"{_radii('MNIST', nets)}, CIFAR-10 {_radii('CIFAR-10', nets)}). {HOW}"
+    )
+    header = ["data set", "defence", "seeds", "images", "clean"]
+    header += [f"{a}, {r}" for a in ("FGSM", "PGD", "strongest") for r in ("smaller", "larger")]
+    return Table(caption, tuple(header), tuple(rows), 2)
+
+
+def _radii(dataset: str, nets: bool) -> str:
+    return " and ".join(f"{255 * e:.0f}/255" for e in printed(dataset, nets)) or "none"
+
+
+def _row(view, about: Sequence[str], queries: Sequence[Query], last: int = 0) -> tuple[str, ...]:
+    cells = [view.cell(query) for query in queries]
+    attacked = next((cell for cell in cells[1:] if cell), None)
+    size = (str(attacked.seeds), str(attacked.n)) if attacked else ("-", "-")
+    named = len(cells) - last
+    return (*about, *size, *(_text(cell, i >= named) for i, cell in enumerate(cells)))
+
+
+def _text(cell: Cell | None, named: bool = False) -> str:
+    if cell is None:
+        return "-"
+    return cell.text() + (f", {cell.what.partition(',')[0]}" if named else "")
+
+
+def _losses(view) -> Table:
+    """What the loss of the attacker does to classifiers with saturated or flattened outputs."""
+    rows = []
+    for dataset in view.titles:
+        team = view.teams[dataset]
+        for name in ("none", *SMOOTHED) if team.losses else ():
+            for defence in ("none" if name == "none" else name, _behind(name)):
+                for eps in printed(dataset):
+                    attacks = (team.losses[0], team.pgd, *team.losses[1:])
+                    queries = [
+                        view.query(dataset, defence, attack=a.name, eps=eps) for a in attacks
+                    ]
+                    queries.append(view.strongest(dataset, defence, eps))
+                    if view.cell(queries[0]) is not None:
+                        about = (dataset, defence, f"{255 * eps:.0f}/255")
+                        rows.append(_row(view, about, queries, last=1))
+    caption = (
+        "White-box PGD on other losses. Textbook: cross-entropy as log softmax, whose gradient "
+        f"vanishes where float32 saturates; cross-entropy: the same function without that. {HOW}"
+    )
+    header = ("data set", "defence", "radius", "seeds", "images", "textbook", "cross-entropy",
+              "margin", "DLR", "strongest")  # fmt: skip
+    return Table(caption, header, tuple(rows), 2)
+
+
+def _behind(name: str) -> str:
+    return AE if name == "none" else f"{AE}, {name}"
+
+
+def _transfers(view) -> Table:
+    """Examples of every source shown to every target."""
+    rows = []
+    sources = dict.fromkeys(
+        r.knowledge for r in view.records if r.note == "static" and r.defence == CONTROL
+    )
+    for dataset in view.titles:
+        team = view.teams[dataset]
+        for attack in (team.fgsm, team.pgd):
+            for source in sources:
+                for eps in printed(dataset):
+                    fields = {"attack": attack.name, "eps": eps, "knowledge": source}
+                    targets = ("none", AE, CONTROL)
+                    queries = [view.query(dataset, target, **fields) for target in targets]
+                    if source == "oblivious":  # where C is the source, it is no target
+                        queries[0] = view.query(dataset, "none", attack=attack.name, eps=eps)
+                    name = "C itself" if source == "oblivious" else source.partition(", ")[2]
+                    about = (dataset, attack.name, name, f"{255 * eps:.0f}/255")
+                    rows.append(_row(view, about, queries))
+    caption = (
+        "Black box: examples of every source (substitutes trained on the same images, and C) shown "
+        f"to every target. {HOW}"
+    )
+    header = ("data set", "attack", "source", "radius", "seeds", "images", "C", AE, CONTROL)
+    return Table(caption, header, tuple(rows), 3)
+
+
+def _norms(view) -> Table:
+    """What unbounded attacks leave, and how far they had to go."""
+    rows = []
+    for dataset in view.titles:
+        team = view.teams[dataset]
+        for attack in (team.cw, team.deepfool, *team.hasty):
+            for defence in ("none", AE, CONTROL):
+                left = view.cell(view.unbounded(dataset, defence, attack.name))
+                fields = {"attack": attack.name, "metric": "median l2 norm"}
+                norm = view.cell(view.query(dataset, defence, **fields))
+                if left and norm:
+                    size = norm.text("norm") if norm.value == norm.value else "fails on half"
+                    about = (dataset, defence, attack.name, str(left.seeds), str(left.n))
+                    rows.append((*about, left.text(), size))
+    caption = (
+        "Attacks of minimum l2 norm without a radius: what they leave is their failure; the median "
+        "norm (pixels in [0, 1]; range over seeds) is the measure of robustness. A "
+        f"cw-1x... and a deepfool-2 are stopped far too early on purpose. {HOW}"
+    )
+    header = ("data set", "defence", "attack", "seeds", "images", "left", "median l2 norm")
+    return Table(caption, header, tuple(rows), 3)
+
+
+def _gradients(view) -> Table:
+    """Table 4 in all its readings."""
+    rows = []
+    metrics = dict.fromkeys(r.metric for r in view.records if r.metric.startswith("gradient of"))
+    for dataset in view.titles:
+        for metric in metrics:
+            queries = [view.query(dataset, name, metric=metric) for name in ("none", AE, CONTROL)]
+            cells = [cell for cell in map(view.cell, queries) if cell]
+            if len(cells) < len(queries):
+                continue
+            for unit, scale in UNITS.items():
+                values = [f"{cell.value / scale:.2e}" for cell in cells]
+                change = f"x {cells[1].value / cells[0].value:.2f}" if cells[0].value else "-"
+                about = (dataset, metric, unit, str(cells[0].seeds), str(cells[0].n))
+                rows.append((*about, *values, change))
+    caption = (
+        "Equation 2 (table 4) in its readings: mean absolute gradient at clean test images, mean "
+        "over seeds. Probability: of the predicted class; softmax: summed over all classes. Pixels "
+        "in [0, 1] or [0, 255]."
+    )
+    header = ("data set", "reading", "pixels", "seeds", "images", "C", AE, CONTROL, "C to AE-C")
+    return Table(caption, header, tuple(rows), 3)

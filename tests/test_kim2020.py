@@ -1,0 +1,68 @@
+"""The script of Kim et al. 2020 from end to end in its smallest setting."""
+
+import dataclasses
+
+import pytest
+
+from experiments import coverage, kim2020_report, measuring
+from experiments import kim2020_revisiting_autoencoders as kim2020
+from experiments.kim2020_parts import AE, CONTROL
+from jaxdefense.evaluation import store
+from jaxdefense.reporting import read_json
+from jaxdefense.training import loop
+
+# One run serves all tests here, so they belong to one worker.
+pytestmark = pytest.mark.xdist_group("kim2020")
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    output = str(tmp_path_factory.mktemp("runs"))
+    return dataclasses.replace(kim2020.PRESETS["smoke"], output=output)
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    kim2020.main(config)
+    return tmp_path_factory.getbasetemp() / config.output / "kim2020_revisiting_autoencoders-smoke"
+
+
+def test_every_printed_number_has_an_answer(finished, capsys):
+    assert coverage.main(["--papers", "4", "--results", str(finished)]) == 0
+    assert "88 numbers: 88 answered, 0 with a reason why not, 0 open" in capsys.readouterr().out
+
+
+def test_the_page_shows_both_figures_and_says_that_data_stand_in(finished):
+    page = (finished / "results" / "README.md").read_text()
+    assert "ON STAND-IN DATA" in page
+    for name in ("figure-2.png", "figure-4.png"):
+        assert name in page
+        assert (finished / "results" / name).read_bytes().startswith(b"\x89PNG")
+    for title in ("Every network", "Nets that share", "Black box", "minimum l2 norm", "Equation 2"):
+        assert title in page
+    assert page.count("**not measured**") == 1  # one seed has no spread
+
+
+def test_norms_and_gradients_stand_beside_accuracies(finished):
+    records, _ = read_json(finished / "results" / "results.json")
+    for metric in ("median l2 norm", kim2020_report.AMPLITUDE):
+        found = [r for r in records if r.metric == metric]
+        assert {r.defence for r in found} == {"none", AE, CONTROL}
+        assert min(r.value for r in found) >= 0
+
+
+def test_a_second_run_only_draws(config, finished, monkeypatch):
+    before = (finished / "results" / "results.json").read_text()
+    spent = []
+    make_step, sweep, craft = loop.make_step, store.sweep, measuring.craft
+
+    def counting(*args, **kwargs):
+        step = make_step(*args, **kwargs)
+        return lambda *a: spent.append("step") or step(*a)
+
+    monkeypatch.setattr(loop, "make_step", counting)
+    monkeypatch.setattr(store, "sweep", lambda *a, **k: spent.append("sweep") or sweep(*a, **k))
+    monkeypatch.setattr(measuring, "craft", lambda *a, **k: spent.append("craft") or craft(*a, **k))
+    kim2020.main(config)
+    assert not spent
+    assert (finished / "results" / "results.json").read_text() == before
