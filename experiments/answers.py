@@ -227,7 +227,8 @@ def side_by_side(found: Sequence[Answer]) -> Table:
 
 def _row(answer: Answer) -> tuple[str, ...]:
     number = answer.number
-    attack = f"{number.attack} {number.eps}{number.eps_unit if number.eps else ''}".strip()
+    unit = {"/255": "/255", "sigma [0,1]?": " (sigma)"}.get(number.eps_unit, "")
+    attack = f"{number.attack} {number.eps}{unit if number.eps else ''}".strip()
     about = (number.table, number.dataset, number.model, number.defence)
     cells = []
     for column in COLUMNS:
@@ -236,4 +237,4 @@ def _row(answer: Answer) -> tuple[str, ...]:
         cells.append(cell.text(number.metric) + named if cell else "-")
     if answer.reason:
         return (*about, attack, number.value, answer.reason, *cells[1:], "")
-    return (*about, attack.replace('"', ""), number.value, *cells, answer.verdict)
+    return (*about, attack, number.value, *cells, answer.verdict)

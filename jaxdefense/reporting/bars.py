@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from jaxdefense.errors import InputError
 
-from .figures import COLORS, styled
+from .figures import COLORS, styled, with_legend
 
 # The first way of measuring is pale, so that the last and hardest stands out.
 SHADES = (0.3, 0.6, 1.0)
@@ -57,7 +58,7 @@ def bars(panels: Mapping[str, Sequence[Bar]]) -> Figure:
     ways = list(dict.fromkeys(way for bar in every for way in bar.measured))
     colors = dict(zip(subjects, np.resize(COLORS, len(subjects)), strict=True))
     shades = dict(zip(ways, np.resize(SHADES[-len(ways) :], len(ways)), strict=True))
-    figure = Figure(figsize=(max(3.4, 2.9 * len(panels)), 3.4), layout="constrained")
+    figure = Figure(figsize=(max(4.4, 2.9 * len(panels)), 3.4), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (title, some) in zip(grid, panels.items(), strict=True):
         groups = list(dict.fromkeys(bar.group for bar in some))
@@ -81,9 +82,8 @@ def bars(panels: Mapping[str, Sequence[Bar]]) -> Figure:
         axes.set_ylim(0, 102)
         axes.grid(visible=False, axis="x")
     grid[0].set_ylabel("Accuracy (%)")
-    key: list = [Patch(color=color, label=subject) for subject, color in colors.items()]
+    key: list[Artist] = [Patch(color=color, label=subject) for subject, color in colors.items()]
     key += [Patch(color="#444444", alpha=shade, label=way) for way, shade in shades.items()]
     if any(bar.printed is not None for bar in every):
         key.append(Line2D([], [], color="black", linewidth=1.6, label="printed in the paper"))
-    figure.legend(handles=key, loc="outside lower center", ncols=len(subjects) + 1)
-    return figure
+    return with_legend(figure, key)

@@ -15,6 +15,7 @@ from typing import TypeVar
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -217,7 +218,7 @@ def look(i: int) -> dict:
     return {"color": COLORS[i % len(COLORS)], "marker": MARKERS[i % len(MARKERS)]}
 
 
-def with_legend(fig: Figure, key: list[Line2D]) -> Figure:
+def with_legend(fig: Figure, key: Sequence[Artist]) -> Figure:
     """Below the panels, where it never covers data."""
     inches = np.array(
         [0.7 + 0.072 * len(str(line.get_label())) for line in key]
