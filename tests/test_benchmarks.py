@@ -54,6 +54,16 @@ def test_ours_is_judged_against_the_strongest_peer_at_each_radius():
     assert str(weak) == "+2.0 at 2 WEAKER"
 
 
+def test_several_runs_are_judged_by_their_mean_less_what_chance_explains():
+    peer = [[0.50]] * 2
+    noisy = scoring.judge((1,), [[0.53], [0.51]], [peer])
+    assert (noisy.runs, noisy.weaker, str(noisy)) == (2, False, "+2.0 \u00b1 1.0 (2 runs) at 1")
+    assert scoring.judge((1,), [[0.521], [0.519]], [peer]).weaker
+    # Against the peer that is strongest on the whole, not the luckiest of each run.
+    lucky = [[0.40], [0.60]]
+    assert scoring.judge((1,), [[0.50], [0.50]], [peer, lucky]).points == pytest.approx(0.0)
+
+
 @pytest.mark.parametrize(
     ("median", "peers", "weaker"),
     [

@@ -7,7 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
-from experiments import harness, quickstart, quickstart_report
+from experiments import measuring, quickstart, quickstart_report
 from jaxdefense.errors import CheckpointError
 from jaxdefense.evaluation import interval, store
 from jaxdefense.reporting import read_json
@@ -188,7 +188,7 @@ def test_more_examples_measure_again_but_train_nothing(copy, undrawn, steps, mon
     _, config = copy
     measured = []
     monkeypatch.setattr(
-        harness, "measure", lambda study, *a, **k: measured.append(study.n_eval) or []
+        measuring, "curve", lambda study, *a, **k: measured.append(study.n_eval) or []
     )
     quickstart.main(dataclasses.replace(config, n_eval=20))
     assert set(measured) == {20}

@@ -8,11 +8,13 @@ images. The cost of each attack is counted on both sides: gradients, forward pas
     python -m experiments.benchmarks.attack_parity --data-dir DIR
 
 Exits with status 1 where ours leaves over a point more robust accuracy than the strongest peer, or
-a median norm over 2 % above the best peer's. What peers found is kept, so that a second run only
-repeats ours where our source has changed.
+a median norm over 2 % above the best peer's. An attack that draws random numbers and seems weaker
+in one run is run eight times on both sides, and judged by the mean and its standard error. What
+peers found is kept, so that a second run only repeats ours where our source has changed.
 """
 
 import dataclasses
+import functools
 import importlib.metadata
 import json
 import math
@@ -70,6 +72,8 @@ class Config:
     """by how many percent a median norm may be above the best peer's"""
     repeats: int = 1
     """runs of attacks that draw random numbers, with others each time; averaged on both sides"""
+    doubt: int = 8
+    """runs of those that are over what is allowed in fewer; chance alone makes a point or two"""
     seed: int = 0
     output: str = "runs/attack-parity"
     preset: str = "small"
@@ -120,19 +124,34 @@ def main(config: Config) -> None:
             if norm not in config.norms or (config.attacks and attack not in config.attacks):
                 continue
             radii = SUBJECTS[name].radii[norm]
-            runs = []
-            repeats = config.repeats if attack in RANDOM else 1
-            for seed in range(config.seed, config.seed + repeats):
-                found = _peers(config, folder, attack, norm, net, network, x, y, wrong, radii, seed)
-                found["ours"] = ours.recall(folder / "found", mine, net, x, y, radii, seed)
-                runs.append(found)
-            entries = {library: ours.average([run[library] for run in runs]) for library in runs[0]}
-            rows.append(_row(config, name, attack, norm, radii, entries))
+            theirs = functools.partial(
+                _peers, config, folder, attack, norm, net, network, x, y, wrong, radii
+            )
+            own = functools.partial(ours.recall, folder / "found", mine, net, x, y, radii)
+            runs = [_run(own, theirs, seed) for seed in _seeds(config, attack, 0)]
+            row = _row(config, name, attack, norm, radii, runs)
+            if row["verdict"] is not None and row["verdict"].weaker:
+                runs += [_run(own, theirs, seed) for seed in _seeds(config, attack, len(runs))]
+                row = _row(config, name, attack, norm, radii, runs)
+            rows.append(row)
             print(parity_tables.line(rows[-1]), flush=True)
             _write(folder, rows, meta)
     print("\n" + parity_tables.text(rows, meta, "simple"))
     print(f"results {folder / 'parity.json'}\ntable   {folder / 'parity.md'}")
     _conclude(rows, _allowed(config))
+
+
+def _seeds(config: Config, attack: str, done: int) -> range:
+    """Seeds of the first runs of an attack, or of those that settle a doubt."""
+    if attack not in RANDOM:
+        return range(config.seed, config.seed + (done == 0))
+    count = max(config.repeats, config.doubt) if done else config.repeats
+    return range(config.seed + done, config.seed + count)
+
+
+def _run(own: Any, theirs: Any, seed: int) -> dict[str, Entry]:
+    """Everybody's run with one seed."""
+    return {**theirs(seed), "ours": own(seed)}
 
 
 def _twin(net: Frozen, x: np.ndarray, y: np.ndarray) -> tuple[Any, int]:
@@ -176,15 +195,16 @@ def _peers(
 
 
 def _row(
-    config: Config, network: str, attack: str, norm: str, radii: Any, entries: dict[str, Entry]
+    config: Config, network: str, attack: str, norm: str, radii: Any, runs: list[dict[str, Entry]]
 ) -> dict:
-    mine, peers = entries["ours"], [e for name, e in entries.items() if name != "ours"]
-    verdict = None
+    entries = {library: ours.average([run[library] for run in runs]) for library in runs[0]}
+    peers, verdict = [library for library in entries if library != "ours"], None
     if peers:
-        medians = [e.median for e in peers if e.median is not None]
+        medians = [m for m in (entries[peer].median for peer in peers) if m is not None]
+        accuracies = {library: [run[library].accuracy for run in runs] for library in entries}
         verdict = scoring.judge(
-            radii, mine.accuracy, [e.accuracy for e in peers], mine.median, medians,
-            _allowed(config),
+            radii, accuracies["ours"], [accuracies[peer] for peer in peers],
+            entries["ours"].median, medians, _allowed(config),
         )  # fmt: skip
     return {
         "network": network, "attack": attack, "norm": norm, "radii": radii, "entries": entries,

@@ -65,15 +65,20 @@ class Verdict(NamedTuple):
         at: that radius.
         excess: median norm of ours over the smallest of the peers' minus 1; None without medians.
         weaker: whether either is more than allowed.
+        error: standard error of `points` over several runs; 0 for one.
+        runs: how many.
     """
 
     points: float
     at: float
     excess: float | None
     weaker: bool
+    error: float = 0.0
+    runs: int = 1
 
     def __str__(self) -> str:
-        text = f"{100 * self.points:+.1f} at {self.at:g}"
+        spread = f" \u00b1 {100 * self.error:.1f} ({self.runs} runs)" if self.runs > 1 else ""
+        text = f"{100 * self.points:+.1f}{spread} at {self.at:g}"
         if self.excess is not None:
             text += f", median {100 * self.excess:+.1f} %"
         return text + (" WEAKER" if self.weaker else "")
@@ -90,6 +95,8 @@ class Allowed(NamedTuple):
 
 
 ALLOWED = Allowed()
+# Of the normal distribution: 95 % lie below so many standard errors.
+ONE_SIDED = 1.645
 
 
 def judge(
@@ -98,19 +105,28 @@ def judge(
 ) -> Verdict:  # fmt: skip
     """Ours against the strongest of the peers at each radius.
 
+    Several runs with other random numbers are judged by their mean, less what chance explains: ours
+    is weaker if the mean is above what is allowed with a confidence of 95 %.
+
     Args:
         radii: ``[e]``.
-        ours: robust accuracy ``[e]``.
-        peers: robust accuracies of at least one peer.
+        ours: robust accuracy ``[e]``, or of several runs ``[r, e]``.
+        peers: the same of at least one peer.
         median, medians: of the minimum norms, for attacks that minimise it.
         allowed: the rule.
     """
-    gaps = np.asarray(ours) - np.min(peers, axis=0)
-    worst, excess = int(gaps.argmax()), None
-    weaker = gaps[worst] > allowed.points + 1e-9
+    mine, theirs = np.atleast_2d(ours), np.stack([np.atleast_2d(peer) for peer in peers])
+    strongest = theirs.mean(1).argmin(0)  # at each radius
+    each = mine - np.stack([theirs[peer, :, e] for e, peer in enumerate(strongest)], axis=-1)
+    runs, gaps = len(mine), each.mean(0)
+    errors = each.std(0, ddof=1) / runs**0.5 if runs > 1 else np.zeros(len(gaps))
+    worst, excess = int((gaps - ONE_SIDED * errors).argmax()), None
+    weaker = gaps[worst] - ONE_SIDED * errors[worst] > allowed.points + 1e-9
     if median is not None and medians:
         best = min(medians)
         # Both infinite, or both 0, is equal.
         excess = 0.0 if median == best else (median / best - 1 if best > 0 else float("inf"))
         weaker |= excess > allowed.share + 1e-9
-    return Verdict(float(gaps[worst]), float(radii[worst]), excess, bool(weaker))
+    return Verdict(
+        float(gaps[worst]), float(radii[worst]), excess, bool(weaker), float(errors[worst]), runs
+    )
