@@ -1,6 +1,7 @@
 """What scripts of papers share before anything is measured: data with stand-ins, progress."""
 
 import contextlib
+import dataclasses
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,8 @@ def prepare(config: Any, name: str, stand_in: str, seed: int, folder: Path, **sh
     except MissingDataError as error:
         if str(error):
             tqdm.write(f"{name} is not to be found: {stand_in} stands in, and every table says so")
-        found = data.load(stand_in, **where, **shape)
+        # Recorded or drawn, it is not the paper's data.
+        found = dataclasses.replace(data.load(stand_in, **where, **shape), synthetic=True)
     if config.n_train is not None and config.n_train < len(found.x_train):
         found = found.subset(n_train=config.n_train, seed=seed)
     found, x_val, y_val = found.split_validation(0.1, seed=seed)
