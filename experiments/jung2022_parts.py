@@ -35,15 +35,20 @@ class Parts:
     purifiers: dict[str, Frozen]
     untrained: Purified | None
 
-    def controls(self, other: "Parts | None") -> dict[str, Classifier]:
+    def controls(self, other: "Parts | None", *, purifiers: bool) -> dict[str, Classifier]:
         """What has no trained autoencoder, to be shown the examples crafted on the bare classifier.
 
         Args:
             other: the same data with another seed.
+            purifiers: also purifiers that have learned nothing of adversarial examples.
         """
+        second = {} if other is None else {"second seed": other.deployed["none"]}
+        if not purifiers:
+            return second
         net, x = self.deployed["none"], self.study.data.x_train
         components = min(COMPONENTS, len(x))
         shown: dict[str, Classifier] = {
+            **second,
             "blur": Purified(defenses.blur(1.0), net),
             "half size": Purified(defenses.resample(2), net),
             "JPEG 50": Purified(defenses.jpeg(50), net),
@@ -52,7 +57,7 @@ class Parts:
         }
         if self.untrained is not None:
             shown["untrained AE"] = self.untrained
-        return shown if other is None else {"second seed": other.deployed["none"], **shown}
+        return shown
 
 
 def train(config: Any, study: Study, extra: bool) -> Parts:

@@ -69,6 +69,8 @@ class Config:
     """the strongest attacker, besides all others: AutoAttack; none in preset smoke"""
     ladder: tuple[int, ...] = (7, 20, 100)
     """other numbers of steps, on the first data set"""
+    controls: bool = True
+    """also purifiers that have learned nothing, and corrupted test images"""
     variant_seeds: int = 1
     """seeds of other readings of the paper, on the first data set, and of an untrained
     autoencoder"""
@@ -83,8 +85,8 @@ PRESETS = {
         model="resnet8",
         width=4,
         autoencoder_width=4,
-        classifier=Training(epochs=8, batch_size=32, lr=5e-3),
-        autoencoder=Training(epochs=12, batch_size=32, lr=1e-2),
+        classifier=Training(epochs=4, batch_size=32, lr=5e-3),
+        autoencoder=Training(epochs=8, batch_size=32, lr=1e-2),
         n_train=640,
         n_eval=12,
         eps=(0.0, 0.1),
@@ -92,6 +94,7 @@ PRESETS = {
         steps=2,
         suite=None,
         ladder=(),
+        controls=False,
         variant_seeds=0,
         seeds=(0, 1),
         preset="smoke",
@@ -160,8 +163,9 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
 
     net = parts.deployed["none"]
     shown = {name: deployed for name, deployed in parts.deployed.items() if name != "none"}
-    shown |= parts.controls(other)
-    for name, deployed in parts.controls(other).items():
+    controls = parts.controls(other, purifiers=config.controls)
+    shown |= controls
+    for name, deployed in controls.items():
         records.append(measuring.clean(study, parts.model, name, deployed))
     for each in (fgsm, pgd):
         records += measuring.static(study, parts.model, each, net, shown, both)
@@ -172,7 +176,7 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     )
     for each, eps in readings:
         records += measuring.static(study, parts.model, each, net, shown, eps)
-    for name, corruption in CORRUPTIONS.items():
+    for name, corruption in CORRUPTIONS.items() if config.controls else ():
         for defence, deployed in parts.deployed.items():
             model = f"{parts.model}, {name}"
             records.append(measuring.clean(study, model, defence, Purified(corruption, deployed)))

@@ -11,7 +11,6 @@ from jax.extend.core import Literal
 
 from jaxdefense import checks
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
-from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import InputError, JaxdefenseError
 from jaxdefense.evaluation.devices import everywhere
 from jaxdefense.precision import float32_products
@@ -29,8 +28,7 @@ def keys_at(key: jax.Array, index: jax.Array) -> Keys:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> jax.Array:
-    call = lambda x: apply(join(arrays, static), keys, x)
-    return canonicalize(call)(x) if jax.default_backend() == "cpu" else call(x)
+    return apply(join(arrays, static), keys, x)
 
 
 @functools.lru_cache(maxsize=256)
