@@ -9,7 +9,9 @@ from typing import Any
 
 import jax
 import numpy as np
+import optax
 from flax import linen as nn
+from jax.tree_util import Partial
 
 from jaxdefense import Frozen, Purified, models
 from jaxdefense.attacks import Attack
@@ -106,14 +108,12 @@ def train_classifier(
     Returns:
         The classifier and its training history.
     """
-    shift = functools.partial(_shift, training.shift)
     objective = supervised(model, loss, preprocess=purifier)
     if against is not None:
-        deploy = functools.partial(_deploy, purifier, model)
-        objective = adversarial(objective, *against, deploy)
+        objective = adversarial(objective, *against, Partial(_deploy, purifier, model))
     if training.shift:
-        objective = with_augmentation(objective, shift)
-    apply = functools.partial(_behind, purifier, model)
+        objective = with_augmentation(objective, Partial(_shift, training.shift))
+    apply = Partial(_behind, purifier, model)
     more = _in_front(purifier)
     if against is not None:
         more |= {"attack": against[0].settings, "eps": against[1]}
@@ -129,7 +129,7 @@ def train_autoencoder(
     study: Study, part: str, model: nn.Module, training: Training
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
-    measure = Reconstruction(functools.partial(_behind, None, model))
+    measure = Reconstruction(Partial(_behind, None, model))
     objective = reconstruction(model)
     return _train(study, part, part[:3], model, training, objective, measure, _in_front(None))
 
@@ -160,8 +160,8 @@ def train_jointly(
     else:
         objective = joint(model, weight)
         if training.shift:
-            objective = with_augmentation(objective, functools.partial(_shift, training.shift))
-    measure = Classification(functools.partial(_behind, None, model))
+            objective = with_augmentation(objective, Partial(_shift, training.shift))
+    measure = Classification(Partial(_behind, None, model))
     more = {"weight": weight, "reconstructions": reconstructions}
     return _train(study, part, "cla", model, training, objective, measure, more, initial)
 
@@ -210,7 +210,7 @@ def _train(study, part, stream, model, training, objective, measure, more, initi
         result = fit(
             objective,
             variables,
-            optimizer("adam", schedule("cosine", training.lr, steps)),
+            _adam(training.lr, steps),
             data.x_train,
             data.y_train,
             key=key,
@@ -222,6 +222,11 @@ def _train(study, part, stream, model, training, objective, measure, more, initi
             name=part,
         )
     return Frozen(_in_float32(model), result.variables), result.history
+
+
+@functools.cache  # optimizers are compared by identity
+def _adam(lr: float, steps: int) -> optax.GradientTransformation:
+    return optimizer("adam", schedule("cosine", lr, steps))
 
 
 def _in_float32(model: nn.Module) -> nn.Module:

@@ -208,8 +208,11 @@ def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Recor
 
 
 def _predict(deployed: Classifier, x: np.ndarray, size: int = 256) -> np.ndarray:
-    chunks = [x[i : i + size] for i in range(0, len(x), size)]
-    return np.concatenate([_classify(deployed, chunk) for chunk in chunks])
+    # All chunks of one shape, for one program.
+    size = min(size, len(x))
+    padded = np.concatenate([x, np.broadcast_to(x[:1], (-len(x) % size, *x.shape[1:]))])
+    chunks = padded.reshape(-1, size, *x.shape[1:])
+    return np.concatenate([_classify(deployed, chunk) for chunk in chunks])[: len(x)]
 
 
 @jax.jit

@@ -4,6 +4,7 @@ Every model is called as ``model.apply(variables, x, train=False)`` with images 
 ``[0, 1]``; classifiers return logits ``[b, num_classes]``, autoencoders images of the same shape.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -130,13 +131,18 @@ def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> 
     seed = jax.random.bits(key, (4,), jnp.uint32)
     images = jnp.zeros((1, *image_shape))
     try:
-        return jax.jit(model.init)(jax.random.wrap_key_data(seed, impl="rbg"), images)
+        return _init(model, jax.random.wrap_key_data(seed, impl="rbg"), images)
     except ZeroDivisionError:
         height, width, _ = image_shape
         raise InputError(
             f"images of {height}x{width} are too small for {type(model).__name__}: nothing is left "
             "after its pooling; resize them (--size), or choose another model"
         ) from None
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _init(model: nn.Module, key: jax.Array, images: jax.Array) -> PyTree:
+    return model.init(key, images)
 
 
 def count_parameters(variables: PyTree) -> int:

@@ -5,13 +5,14 @@ Measures compare by value, so that validating after every epoch compiles once.
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdefense.classifiers import Static, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Metrics, Noise
 from jaxdefense.typing import Images, Labels, PyTree
@@ -20,10 +21,11 @@ Apply = Callable[[PyTree, Images], jax.Array]
 """``(variables, x) -> logits or images``; ``model.apply`` of a linen module is one."""
 
 Measure = Callable[[PyTree, Images, Labels], Metrics]
-"""``(variables, x, y) -> {name: [b]}``: numbers per example; must be hashable and is compiled."""
+"""``(variables, x, y) -> {name: [b]}``: numbers per example. Compiled; arrays that it holds as a
+pytree are arguments, everything else must be hashable."""
 
 
-@dataclass(frozen=True)
+@flax.struct.dataclass
 class Classification:
     """Measures cross-entropy (``loss``) and ``accuracy`` of a classifier.
 
@@ -40,7 +42,7 @@ class Classification:
         return {"loss": loss, "accuracy": (jnp.argmax(logits, axis=-1) == y).astype(jnp.float32)}
 
 
-@dataclass(frozen=True)
+@flax.struct.dataclass
 class Reconstruction:
     """Measures the mean squared error (``loss``) of an autoencoder.
 
@@ -105,13 +107,14 @@ def mean(
     """Means of any per-example measure over a labelled set; arguments and errors of `evaluate`."""
     check_data(x, y)
     size = min(batch_size, len(x))
+    arrays, static = split(measure)
     sums = []
     for start in range(0, len(x), size):
         images, labels = x[start : start + size], y[start : start + size]
         padding = size - len(images)
         images = np.pad(images, [(0, padding)] + [(0, 0)] * (x.ndim - 1))
         labels = np.pad(labels, (0, padding)).astype(np.int32)
-        sums.append(_masked_sums(measure, variables, images, labels, size - padding))
+        sums.append(_masked_sums(static, arrays, variables, images, labels, size - padding))
     return {name: float(sum(float(part[name]) for part in sums) / len(x)) for name in sums[0]}
 
 
@@ -159,8 +162,10 @@ def _validate(measure, x, y, batch_size, variables):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _masked_sums(
-    measure: Measure, variables: PyTree, x: jax.Array, y: jax.Array, count: jax.Array
-) -> Metrics:
+    static: Static, arrays: list[jax.Array], variables: PyTree, x: jax.Array, y: jax.Array,
+    count: jax.Array,
+) -> Metrics:  # fmt: skip
+    measure = join(arrays, static)
     real = jnp.arange(x.shape[0]) < count
     values = measure(variables, x.astype(jnp.float32) / 255, y)
     return {name: jnp.sum(jnp.where(real, value, 0.0)) for name, value in values.items()}

@@ -9,8 +9,10 @@ and gamma reconstruction updates for every classification update. The model has 
 import math
 
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
+from jax.tree_util import Partial
 
 from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Objective, forward, supervised
@@ -45,20 +47,22 @@ def joint(model: nn.Module, weight: float = 1.0, loss: Loss | None = None) -> Ob
         raise InputError(f"the weight of the reconstruction is {weight}, but must be 0 or more")
     per_example = optax.softmax_cross_entropy_with_integer_labels if loss is None else loss
 
-    def objective(params, model_state, key, x, y):
-        (logits, restored), model_state = forward(model, params, model_state, key, x, "both")
-        classification = jnp.mean(per_example(logits, y))
-        reconstruction = jnp.mean((restored - x) ** 2)
-        value = classification + weight * reconstruction
-        metrics = {
-            "loss": value,
-            "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == y),
-            "classification": classification,
-            "reconstruction": reconstruction,
-        }
-        return value, (model_state, metrics)
+    # An array, so that all weights share a program.
+    return Partial(_both, model, np.float32(weight), per_example)
 
-    return objective
+
+def _both(model, weight, per_example, params, model_state, key, x, y):
+    (logits, restored), model_state = forward(model, params, model_state, key, x, "both")
+    classification = jnp.mean(per_example(logits, y))
+    reconstruction = jnp.mean((restored - x) ** 2)
+    value = classification + weight * reconstruction
+    metrics = {
+        "loss": value,
+        "accuracy": jnp.mean(jnp.argmax(logits, axis=-1) == y),
+        "classification": classification,
+        "reconstruction": reconstruction,
+    }
+    return value, (model_state, metrics)
 
 
 def alternating(model: nn.Module, reconstructions: int = 1, loss: Loss | None = None) -> Turns:
@@ -90,9 +94,11 @@ def alternating(model: nn.Module, reconstructions: int = 1, loss: Loss | None = 
     if reconstructions < 0:
         raise InputError(f"reconstructions is {reconstructions}, but must be 0 or more")
 
-    def restore(params, model_state, key, x, y):
-        restored, model_state = forward(model, params, model_state, key, x, "reconstruct")
-        value = jnp.mean((restored - x) ** 2)
-        return value, (model_state, {"reconstruction": value})
-
+    restore = Partial(_restore, model)
     return in_turn(*[restore] * reconstructions, supervised(model, loss))
+
+
+def _restore(model, params, model_state, key, x, y):
+    restored, model_state = forward(model, params, model_state, key, x, "reconstruct")
+    value = jnp.mean((restored - x) ** 2)
+    return value, (model_state, {"reconstruction": value})

@@ -4,6 +4,9 @@ An objective takes ``(params, model_state, key, x, y)`` with images float32 ``[b
 ``[0, 1]`` and labels int32 ``[b]``, and returns ``(loss, (new_model_state, metrics))``: a scalar,
 the variables that training changes without a gradient (batch statistics), and scalars to report.
 Objectives are made by functions and wrapped by functions, so a new one is a closure, not a class.
+Those made here are closures that show what they hold (`jax.tree_util.Partial`): the arrays in it,
+such as the weights of a frozen purifier, are arguments of the compiled step, and two objectives
+that differ in arrays only share a program.
 """
 
 from collections.abc import Callable
@@ -13,6 +16,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.tree_util import Partial
 
 from jaxdefense.errors import InputError
 from jaxdefense.typing import Classifier, Images, Labels, Loss, Purifier, PyTree
@@ -36,8 +40,7 @@ def supervised(
         model: a linen classifier; batch statistics are updated, dropout is drawn from the key.
         loss: per-example loss ``(logits, labels) -> [b]``; cross-entropy when not given.
         preprocess: a frozen purifier in front of the classifier (training "behind" an
-            autoencoder); no gradient flows into it. Its parameters become constants of the
-            compiled step.
+            autoencoder); no gradient flows into it.
 
     Returns:
         An objective with metrics ``loss`` and ``accuracy``.
@@ -50,15 +53,16 @@ def supervised(
     """
     per_example = optax.softmax_cross_entropy_with_integer_labels if loss is None else loss
 
-    def objective(params, model_state, key, x, y):
-        if preprocess is not None:
-            x = jax.lax.stop_gradient(preprocess(x))
-        logits, model_state = forward(model, params, model_state, key, x)
-        value = jnp.mean(per_example(logits, y))
-        accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == y)
-        return value, (model_state, {"loss": value, "accuracy": accuracy})
+    return Partial(_supervised, model, per_example, preprocess)
 
-    return objective
+
+def _supervised(model, per_example, preprocess, params, model_state, key, x, y):
+    if preprocess is not None:
+        x = jax.lax.stop_gradient(preprocess(x))
+    logits, model_state = forward(model, params, model_state, key, x)
+    value = jnp.mean(per_example(logits, y))
+    accuracy = jnp.mean(jnp.argmax(logits, axis=-1) == y)
+    return value, (model_state, {"loss": value, "accuracy": accuracy})
 
 
 def reconstruction(model: nn.Module, method: str | None = None) -> Objective:
@@ -71,7 +75,11 @@ def reconstruction(model: nn.Module, method: str | None = None) -> Objective:
     Returns:
         An objective with the metric ``loss``.
     """
-    return denoising(model, lambda key, x: x, method)
+    return denoising(model, _as_it_is, method)
+
+
+def _as_it_is(key, x):
+    return x
 
 
 def denoising(model: nn.Module, noise: Noise, method: str | None = None) -> Objective:
@@ -88,14 +96,15 @@ def denoising(model: nn.Module, noise: Noise, method: str | None = None) -> Obje
         An objective with the metric ``loss``.
     """
 
-    def objective(params, model_state, key, x, y):
-        noise_key, dropout_key = jax.random.split(key)
-        noisy = jax.lax.stop_gradient(noise(noise_key, x))
-        restored, model_state = forward(model, params, model_state, dropout_key, noisy, method)
-        value = jnp.mean((restored - x) ** 2)
-        return value, (model_state, {"loss": value})
+    return Partial(_denoising, model, noise, method)
 
-    return objective
+
+def _denoising(model, noise, method, params, model_state, key, x, y):
+    noise_key, dropout_key = jax.random.split(key)
+    noisy = jax.lax.stop_gradient(noise(noise_key, x))
+    restored, model_state = forward(model, params, model_state, dropout_key, noisy, method)
+    value = jnp.mean((restored - x) ** 2)
+    return value, (model_state, {"loss": value})
 
 
 def gaussian_noise(sigma: float) -> Noise:
@@ -118,10 +127,11 @@ def gaussian_noise(sigma: float) -> Noise:
             "a value in 0-255 units has to be divided by 255"
         )
 
-    def noise(key, x):
-        return jnp.clip(x + sigma * jax.random.normal(key, x.shape, x.dtype), 0.0, 1.0)
+    return Partial(_noisy, sigma)
 
-    return noise
+
+def _noisy(sigma, key, x):
+    return jnp.clip(x + sigma * jax.random.normal(key, x.shape, x.dtype), 0.0, 1.0)
 
 
 def with_augmentation(objective: Objective, augment: Noise) -> Objective:
@@ -132,12 +142,13 @@ def with_augmentation(objective: Objective, augment: Noise) -> Objective:
         augment: ``(key, x) -> x`` on a batch of images in ``[0, 1]``; labels stay.
     """
 
-    def augmented(params, model_state, key, x, y):
-        augment_key, key = jax.random.split(key)
-        x = jax.lax.stop_gradient(augment(augment_key, x))
-        return objective(params, model_state, key, x, y)
+    return Partial(_augmented, objective, augment)
 
-    return augmented
+
+def _augmented(objective, augment, params, model_state, key, x, y):
+    augment_key, key = jax.random.split(key)
+    x = jax.lax.stop_gradient(augment(augment_key, x))
+    return objective(params, model_state, key, x, y)
 
 
 def adversarial(
@@ -154,7 +165,7 @@ def adversarial(
         eps: radius, in the unit of the images.
         deploy: variables to the attacked function: ``functools.partial(Frozen, model)`` for a bare
             classifier, ``lambda variables: Purified(purifier, Frozen(model, variables))`` for one
-            behind a purifier.
+            behind a purifier (or a `jax.tree_util.Partial` that holds the purifier).
 
     Example:
         >>> import functools
@@ -164,13 +175,14 @@ def adversarial(
         >>> objective = adversarial(supervised(model), attacks.pgd(linf, 7), 0.2, deploy)
     """
 
-    def hardened(params, model_state, key, x, y):
-        attack_key, key = jax.random.split(key)
-        variables = jax.lax.stop_gradient({"params": params, **model_state})
-        found = attack(attack_key, deploy(variables), x, y, eps)
-        return objective(params, model_state, key, jax.lax.stop_gradient(found), y)
+    return Partial(_hardened, objective, attack, eps, deploy)
 
-    return hardened
+
+def _hardened(objective, attack, eps, deploy, params, model_state, key, x, y):
+    attack_key, key = jax.random.split(key)
+    variables = jax.lax.stop_gradient({"params": params, **model_state})
+    found = attack(attack_key, deploy(variables), x, y, eps)
+    return objective(params, model_state, key, jax.lax.stop_gradient(found), y)
 
 
 def forward(

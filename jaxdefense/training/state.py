@@ -2,12 +2,15 @@
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from jaxdefense.classifiers import Static, join, split
 from jaxdefense.training.objectives import Metrics, Objective
 from jaxdefense.training.turns import Turns
 from jaxdefense.typing import PyTree
@@ -76,7 +79,6 @@ def init_state(
     )
 
 
-@functools.lru_cache(maxsize=4)  # training again, with another seed, does not compile again
 def make_step(
     objective: Objective | Turns, optimizer: optax.GradientTransformation, batch_size: int
 ) -> Step:
@@ -88,11 +90,22 @@ def make_step(
 
     Turns are updates one after another within a step: a branch that picks one of them would make
     the gradients of convolutions many times slower on a CPU.
-    """
 
+    Objectives that differ by the arrays they hold only (another seed's purifier) share a program.
+    """
+    arrays, static = split(objective)
+    # A restored checkpoint is bound to its device, what was just trained is not: one program still.
+    free = [jnp.asarray(np.asarray(array)) for array in arrays]
+    return functools.partial(_compiled(static, optimizer, batch_size), free)
+
+
+@functools.lru_cache(maxsize=32)
+def _compiled(static: Static, optimizer: optax.GradientTransformation, batch_size: int) -> Any:
     def step(
-        state: TrainState, key: jax.Array, order: jax.Array, images: jax.Array, labels: jax.Array
-    ) -> TrainState:
+        arrays: list[jax.Array], state: TrainState, key: jax.Array, order: jax.Array,
+        images: jax.Array, labels: jax.Array,
+    ) -> TrainState:  # fmt: skip
+        objective = join(arrays, static)
         position = state.step % (order.shape[0] // batch_size)
         rows = jax.lax.dynamic_slice_in_dim(order, position * batch_size, batch_size)
         x, y = images[rows].astype(jnp.float32) / 255, labels[rows]
@@ -124,7 +137,7 @@ def make_step(
             },
         )
 
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(step, donate_argnums=1)
 
 
 def _turns(objective: Objective | Turns) -> tuple[Objective, ...]:

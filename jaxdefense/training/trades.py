@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from flax import linen as nn
+from jax.tree_util import Partial
 
 from jaxdefense.classifiers import Frozen, Purified
 from jaxdefense.errors import InputError
@@ -53,25 +54,25 @@ def trades(
     """
     if not (beta >= 0 and math.isfinite(beta)):
         raise InputError(f"beta is {beta}, but the weight of the divergence must be 0 or more")
-    purify = (lambda x: x) if preprocess is None else preprocess
+    return Partial(_trades, model, attack, eps, beta, preprocess)
 
-    def objective(params, model_state, key, x, y):
-        attack_key, clean_key, found_key = jax.random.split(key, 3)
-        net = Frozen(model, jax.lax.stop_gradient({"params": params, **model_state}))
-        deployed = net if preprocess is None else Purified(preprocess, net)
-        found = attack(attack_key, deployed, x, jax.nn.softmax(deployed(x)), eps)
-        x, found = jax.lax.stop_gradient((purify(x), purify(found)))
-        clean, model_state = forward(model, params, model_state, clean_key, x)
-        moved, model_state = forward(model, params, model_state, found_key, found)
-        divergence = jnp.mean(kl(moved, jax.nn.softmax(clean)))
-        entropy = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(clean, y))
-        value = entropy + beta * divergence
-        metrics = {
-            "loss": value,
-            "accuracy": jnp.mean(clean.argmax(-1) == y),
-            "divergence": divergence,
-            "adversarial_accuracy": jnp.mean(moved.argmax(-1) == y),
-        }
-        return value, (model_state, metrics)
 
-    return objective
+def _trades(model, attack, eps, beta, preprocess, params, model_state, key, x, y):
+    attack_key, clean_key, found_key = jax.random.split(key, 3)
+    net = Frozen(model, jax.lax.stop_gradient({"params": params, **model_state}))
+    deployed = net if preprocess is None else Purified(preprocess, net)
+    found = attack(attack_key, deployed, x, jax.nn.softmax(deployed(x)), eps)
+    if preprocess is not None:
+        x, found = jax.lax.stop_gradient((preprocess(x), preprocess(found)))
+    clean, model_state = forward(model, params, model_state, clean_key, x)
+    moved, model_state = forward(model, params, model_state, found_key, found)
+    divergence = jnp.mean(kl(moved, jax.nn.softmax(clean)))
+    entropy = jnp.mean(optax.softmax_cross_entropy_with_integer_labels(clean, y))
+    value = entropy + beta * divergence
+    metrics = {
+        "loss": value,
+        "accuracy": jnp.mean(clean.argmax(-1) == y),
+        "divergence": divergence,
+        "adversarial_accuracy": jnp.mean(moved.argmax(-1) == y),
+    }
+    return value, (model_state, metrics)

@@ -1,12 +1,12 @@
 """Objectives that take turns within one training."""
 
-import dataclasses
+import flax.struct
 
 from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Objective
 
 
-@dataclasses.dataclass(frozen=True)
+@flax.struct.dataclass
 class Turns:
     """Objectives that take turns; made by `in_turn`, taken by `fit`.
 

@@ -1,10 +1,13 @@
 """The loop: it learns, stops, validates, and resumes to the same bits from anywhere."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.tree_util import Partial
 from tiny_training import CLASSES, Memory, TinyNet, assert_same, data, train, variables
 
 from jaxdefense.errors import InputError, TrainingError
@@ -62,6 +65,31 @@ def test_the_step_is_traced_once():
 
     train(objective=counted, validate=validate, checkpoint=Memory(), save_seconds=0)
     assert len(traces) == 2  # once for the names of the metrics, once for the step
+
+
+def test_objectives_with_other_weights_share_a_program():
+    traces = []
+
+    def dim(factor, x):
+        traces.append(1)
+        return factor * x
+
+    trained = [
+        train(objective=supervised(TinyNet(), preprocess=Partial(dim, np.float32(factor))))
+        for factor in (1.0, 0.5)
+    ]
+    assert len(traces) == 3  # of each objective for the names of the metrics, of the step once
+    closures = [
+        train(objective=supervised(TinyNet(), preprocess=lambda x, factor=factor: factor * x))
+        for factor in (1.0, 0.5)
+    ]
+    assert trained[0].history != trained[1].history
+    for held, closed in zip(trained, closures, strict=True):
+        jax.tree.map(
+            functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5),
+            held.variables,
+            closed.variables,
+        )
 
 
 def test_the_key_decides_everything(uninterrupted):
