@@ -18,6 +18,7 @@ from jaxdefense.classifiers import Static, apply, join
 from jaxdefense.convolutions import canonicalize
 from jaxdefense.evaluation.devices import by_row
 from jaxdefense.geometry import Ball
+from jaxdefense.hoisting import hoisted
 from jaxdefense.losses import margin
 from jaxdefense.typing import Flags, Images, Keys, Labels, PerExample, Radii
 
@@ -228,6 +229,8 @@ def advance(
             new = judge(program.setting, slots._replace(steps=slots.steps + 1), state, radii)
             return jax.tree.map(lambda new, old: where(slots.going, new, old), new, slots)
 
+        if jax.default_backend() == "cpu":
+            step = hoisted(step, slots)
         return jax.lax.while_loop(lambda slots: slots.going.sum() > least, step, slots)
 
     return by_row(program.mesh, work, (arrays, radii, least), slots)
