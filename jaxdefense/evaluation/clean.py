@@ -26,6 +26,11 @@ def keys_at(key: jax.Array, index: jax.Array) -> Keys:
     return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
+@jax.jit
+def _apart(keys: Keys) -> Keys:
+    return fold(keys, _CLEAN)
+
+
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> jax.Array:
     return apply(join(arrays, static), keys, x)
@@ -143,7 +148,7 @@ def _all_logits(deployed, images, key, rows, name) -> np.ndarray:
     for start in range(0, len(images), rows):
         index = np.minimum(np.arange(start, start + rows), len(images) - 1)
         keys, batch = keys_at(key, jnp.asarray(index)), jnp.asarray(images[index])
-        logits = _predict(static, arrays, fold(keys, _CLEAN), batch)
+        logits = _predict(static, arrays, _apart(keys), batch)
         outputs.append(np.asarray(logits)[: len(images) - start])
         if start == 0 and leaves and not is_random(deployed):
             again = _predict(static, arrays, keys, batch)
