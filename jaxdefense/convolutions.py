@@ -20,7 +20,7 @@ from jaxdefense import folding, winograd
 _CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
 
 
-def _canonical(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Array:
+def _canonical(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any], often: bool) -> jax.Array:
     numbers = params["dimension_numbers"]
     rank = len(numbers.lhs_spec)
     # Specs are (batch, feature, *spatial) for lhs and out, (out, in, *spatial) for rhs.
@@ -30,22 +30,23 @@ def _canonical(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Ar
         (0, rank - 1, *range(1, rank - 1)),
     )
     if numbers == channels_last:
-        return _convolve(lhs, rhs, params)
+        return _convolve(lhs, rhs, params, often)
     (n, c, *space), (o, i, *window), out = numbers.lhs_spec, numbers.rhs_spec, numbers.out_spec
     result = _convolve(
         lax.transpose(lhs, (n, *space, c)),
         lax.transpose(rhs, (*window, i, o)),
         {**params, "dimension_numbers": channels_last},
+        often,
     )
     source = (out[0], *out[2:], out[1])
     inverse = [source.index(axis) for axis in range(rank)]
     return lax.transpose(result, inverse)
 
 
-def _convolve(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Array:
+def _convolve(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any], often: bool) -> jax.Array:
     if folding.is_thin(lhs, rhs, params):
         return folding.fold(lhs, rhs, params)
-    if winograd.suits(lhs, rhs, params):
+    if often and winograd.suits(lhs, rhs, params):
         return winograd.convolve(lhs, rhs, params)
     result: jax.Array = lax.conv_general_dilated_p.bind(lhs, rhs, **params)
     return result
@@ -62,7 +63,7 @@ def _pooled(equation: Any, inputs: list[Any]) -> jax.Array | None:
     return None
 
 
-def _evaluate(jaxpr, consts, *args):
+def _evaluate(jaxpr, consts, often, *args):
     values = dict(zip(jaxpr.constvars, consts, strict=True))
     values |= dict(zip(jaxpr.invars, args, strict=True))
     read = lambda atom: atom.val if isinstance(atom, jex.Literal) else values[atom]
@@ -70,12 +71,12 @@ def _evaluate(jaxpr, consts, *args):
         inputs = [read(atom) for atom in equation.invars]
         primitive = equation.primitive
         if primitive is lax.conv_general_dilated_p:
-            outputs = [_canonical(inputs[0], inputs[1], equation.params)]
+            outputs = [_canonical(inputs[0], inputs[1], equation.params, often)]
         elif (pooled := _pooled(equation, inputs)) is not None:
             outputs = [pooled]
         elif primitive.name in _CALLS:
             inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
-            outputs = _evaluate(inner.jaxpr, inner.consts, *inputs)
+            outputs = _evaluate(inner.jaxpr, inner.consts, often, *inputs)
         else:
             outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
             if not primitive.multiple_results:
@@ -84,7 +85,7 @@ def _evaluate(jaxpr, consts, *args):
     return [read(atom) for atom in jaxpr.outvars]
 
 
-def canonicalize(function: Callable[..., Any]) -> Callable[..., Any]:
+def canonicalize(function: Callable[..., Any], often: bool = True) -> Callable[..., Any]:
     """The same function with every convolution written NHWC, HWIO -> NHWC.
 
     Apply it to a *whole gradient step*: the gradient of a canonicalized forward pass makes new
@@ -93,6 +94,8 @@ def canonicalize(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Args:
         function: pytrees of arrays to a pytree of arrays.
+        often: whether it will run often enough to pay back the longer compiling of the
+            fastest programs; else only those that compile as quickly as it does untouched.
 
     Returns:
         A function of the same signature and, up to the order of sums, the same values.
@@ -105,7 +108,7 @@ def canonicalize(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def canonicalized(*args):
         jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        outputs = _evaluate(jaxpr.jaxpr, jaxpr.consts, *jax.tree.leaves(args))
+        outputs = _evaluate(jaxpr.jaxpr, jaxpr.consts, often, *jax.tree.leaves(args))
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return canonicalized

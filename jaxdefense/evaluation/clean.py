@@ -11,6 +11,7 @@ from jax.extend.core import Literal
 
 from jaxdefense import checks
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
+from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import InputError, JaxdefenseError
 from jaxdefense.evaluation.devices import everywhere
 from jaxdefense.precision import float32_products
@@ -33,7 +34,9 @@ def _apart(keys: Keys) -> Keys:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _predict(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> jax.Array:
-    return apply(join(arrays, static), keys, x)
+    function = lambda x: apply(join(arrays, static), keys, x)
+    on_cpu = jax.default_backend() == "cpu"
+    return (canonicalize(function, often=False) if on_cpu else function)(x)
 
 
 @functools.lru_cache(maxsize=256)

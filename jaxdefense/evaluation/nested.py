@@ -217,12 +217,12 @@ class Engine:
             keys=keys_at(self.key, example),
             x=self.images[example],
             y=self.labels[example],
-            eps=jnp.asarray(eps, jnp.float32),
+            eps=np.asarray(eps, np.float32),
             behind=self.behind[example],
-            shrink=jnp.array([task.shrink for task in tasks]),
+            shrink=np.array([task.shrink for task in tasks]),
             start=self.points[example],
-            warm=jnp.array([task.warm for task in tasks]),
-            limit=jnp.array([SOON if task.warm else steps for task in tasks]),
+            warm=np.array([task.warm for task in tasks]),
+            limit=np.array([SOON if task.warm else steps for task in tasks], np.int32),
         )
 
     def _close(self, program, unit, slots, held, ended, queue, follow) -> None:

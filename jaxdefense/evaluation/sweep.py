@@ -163,9 +163,8 @@ def sweep(
     def part(some: np.ndarray, report: Callable[[int], Any]) -> Measured:
         if by_search:
             given = (attack, deployed, images, labels, logits, some, key, grid)
-            # Several radii: slots that are refilled four times, since their last rows wait for each
-            # other. At one radius most rows make all the steps, and end together.
-            most = threads.each(slots, size // 4 if len(columns) > 1 else size, parts)
+            # Slots that are refilled four times: their last rows wait for each other.
+            most = threads.each(slots, size // 4, parts)
             return fit(lambda slots: nested(*given, slots, report), most)
         measured = functools.partial(
             measure, attack, attacked, deployed, images, labels, some, key, columns,
