@@ -213,16 +213,17 @@ class Engine:
         example = np.array([task.example for task in tasks])
         radii, steps, whole = self.finds.radii, setting.stage.steps, setting.whole
         eps = np.full(len(tasks), np.inf) if whole else radii[[task.radius for task in tasks]]
+        column: Callable[..., Any] = np.array  # goes to the device with the call
         return Job(
             keys=keys_at(self.key, example),
             x=self.images[example],
             y=self.labels[example],
-            eps=np.asarray(eps, np.float32),
+            eps=column(eps, np.float32),
             behind=self.behind[example],
-            shrink=np.array([task.shrink for task in tasks]),
+            shrink=column([task.shrink for task in tasks]),
             start=self.points[example],
-            warm=np.array([task.warm for task in tasks]),
-            limit=np.array([SOON if task.warm else steps for task in tasks], np.int32),
+            warm=column([task.warm for task in tasks]),
+            limit=column([SOON if task.warm else steps for task in tasks], np.int32),
         )
 
     def _close(self, program, unit, slots, held, ended, queue, follow) -> None:
