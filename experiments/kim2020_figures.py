@@ -6,7 +6,7 @@ from typing import Any
 
 from experiments.answers import pool
 from experiments.kim2020_parts import AE, DIFFERENT, HARDENED, SMOOTHED
-from jaxdefense.reporting import Record, curve_panels
+from jaxdefense.reporting import Record, curve_panels, surface_panels
 
 NAMES = {"none": "C", HARDENED: "advC", f"{AE}, {HARDENED}": "AE + advC"}
 NAMES |= {name: f"C, {name}" for name in SMOOTHED}
@@ -29,6 +29,16 @@ def figures(view) -> list[tuple[str, str, Any]]:
     return found
 
 
+def landscape(around: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
+    """The losses around images, if they were measured."""
+    return [("loss-surfaces", _AROUND, surface_panels(around))] if around else []
+
+
+_AROUND = (
+    "Cross-entropy around the attacked test images of the first seed, up to the paper's larger "
+    "radius (pixels in [0, 1]; one colour scale for each data set). A defence that masks its "
+    "gradients is flat along them at the image and rises elsewhere."
+)
 _SECOND = (
     "Figure 2: training at a temperature (upper row) and by guided complement entropy (lower row), "
     "with and without the autoencoder, CIFAR-10. White box: through the whole net; black box: "

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import optax
 
 from experiments import measuring
@@ -19,6 +20,10 @@ NETS = "encoder+classifier"
 """The paper's name of the net whose head classifies the autoencoder's code."""
 
 
+Surface = tuple[list[float], np.ndarray]
+"""Offsets and mean loss, see `measuring.surface`."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Lineup:
     """The attackers of one data set; made by `lineup`.
@@ -28,6 +33,7 @@ class Lineup:
         restarted: a longer PGD, several times.
         suite, suite_of_others: AutoAttack or a part of it, see `jaxdefense.attacks.SUITES`.
         losses: the PGD of the paper on other losses.
+        queries: what sees no gradients, so that none can be masked.
         cw, deepfool: of minimum l2 norm.
         hasty: the same two, stopped far too early.
 
@@ -40,6 +46,7 @@ class Lineup:
     suite: Attack
     suite_of_others: Attack
     losses: tuple[Attack, ...]
+    queries: tuple[Attack, ...]
     cw: Attack
     deepfool: Attack
     hasty: tuple[Attack, ...]
@@ -67,6 +74,7 @@ def lineup(config: Any, setting: Setting) -> Lineup:
             for name, loss in others.items()
             if config.thorough
         ),
+        queries=(attacks.square(linf, config.queries), attacks.spsa(linf, 20)) * config.thorough,
         cw=attacks.carlini_wagner(l2, searches, each),
         deepfool=attacks.deepfool(l2, config.deepfool_steps, 9, stride=1.0),
         hasty=(
@@ -117,13 +125,24 @@ def _white_box(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> It
             yield from curve(name, each, deployed, grid)
         if name in ("none", AE):
             yield from curve(name, team.suite, deployed, at)
-            for each in team.restarted:
+            for each in (*team.restarted, *team.queries):
                 yield from curve(name, each, deployed, at)
         if name not in ("none", AE) or team.suite != team.suite_of_others:
             yield from curve(name, team.suite_of_others, deployed, at)
         if name in ("none", AE) or name.endswith(tuple(SMOOTHED)):
             for each in team.losses:
                 yield from curve(name, each, deployed, at)
+
+
+def surfaces(dataset: str, parts: Parts) -> dict[str, Surface]:
+    """The loss around the attacked images of what the paper compares, and of the control."""
+    eps = max(printed(dataset))
+    return {
+        f"{dataset}: {'C' if name == 'none' else name}": measuring.surface(
+            parts.study, parts.deployed[name], eps
+        )
+        for name in ("none", AE, CONTROL)
+    }
 
 
 def _nets(team: Lineup, dataset: str, parts: Parts) -> Iterator[Record]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.answers import Answer, Cell, Query, answers, find
-from experiments.kim2020_figures import figures
-from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
+from experiments.kim2020_figures import figures, landscape
+from experiments.kim2020_lineup import NETS, Lineup, Surface, everywhere, lineup
 from experiments.kim2020_parts import AE, CONTROL, DIFFERENT, SAME
 from experiments.kim2020_predictions import predictions
 from experiments.kim2020_tables import tables
@@ -60,8 +60,9 @@ class View:
 
 
 def outcome(
-    config: Any, titles: Mapping[str, str], shapes: Mapping[str, tuple], records: Sequence[Record]
-) -> Outcome:
+    config: Any, titles: Mapping[str, str], shapes: Mapping[str, tuple],
+    records: Sequence[Record], around: Mapping[str, Surface],
+) -> Outcome:  # fmt: skip
     """All that is published.
 
     Args:
@@ -69,6 +70,7 @@ def outcome(
         titles: the paper's name of a data set -> ours.
         shapes: the paper's name of a data set -> shape of its images.
         records: all that was measured.
+        around: title -> the loss around images; none where it was not measured.
     """
     settings = {"MNIST": config.mnist, "CIFAR-10": config.cifar10}
     teams = {name: lineup(config, settings[name]) for name in titles}
@@ -84,7 +86,7 @@ def outcome(
         headlines=[answer for answer in found if _headline(answer)],
         predictions=predictions(view),
         tables=tables(view),
-        figures=figures(view),
+        figures=[*figures(view), *landscape(around)],
     )
 
 

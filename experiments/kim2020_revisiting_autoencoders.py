@@ -23,7 +23,7 @@ from pathlib import Path
 
 from experiments import kim2020_report, studies
 from experiments.harness import Training
-from experiments.kim2020_lineup import attack
+from experiments.kim2020_lineup import Surface, attack, surfaces
 from experiments.kim2020_parts import Setting, train
 from experiments.publish import publish
 from jaxdefense.cli import launch
@@ -122,7 +122,10 @@ class Config:
     suite_of_others: str = "quick"
     """the same for all other networks"""
     thorough: bool = True
-    """also PGD with restarts, PGD on other losses, and unbounded attacks that stop too early"""
+    """also PGD with restarts and on other losses, attacks without gradients, loss surfaces, and
+    unbounded attacks that stop too early"""
+    queries: int = 500
+    """of Square, with `thorough`"""
     cw: tuple[int, int] = (4, 50)
     """searches and steps of each; the authors of the attack: 9 of 1000"""
     deepfool_steps: int = 20
@@ -179,6 +182,7 @@ PRESETS = {
         ),
         restarts=(100, 10),
         suite_of_others="standard",
+        queries=5000,
         cw=(9, 1000),
         deepfool_steps=50,
         preset="paper",
@@ -194,6 +198,7 @@ def main(config: Config) -> None:
     titles: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     records: list[Record] = []
+    around: dict[str, Surface] = {}
     with studies.progress(2 * len(units)) as done:
         for name, seed in units:
             setting, (paper_name, stand_in) = getattr(config, name), SETS[name]
@@ -206,9 +211,11 @@ def main(config: Config) -> None:
             parts = train(setting, config.lambdas, config.gammas, study, first)
             done(f"{name}, seed {seed}: trained")
             records += attack(config, setting, paper_name, parts)
+            if first and config.thorough:
+                around |= surfaces(paper_name, parts)
             titles[paper_name], shapes[paper_name] = study.data.title, study.data.image_shape
             done(f"{name}, seed {seed}: attacked")
-    outcome = kim2020_report.outcome(config, titles, shapes, records)
+    outcome = kim2020_report.outcome(config, titles, shapes, records, around)
     publish(outcome, config, folder, time.monotonic() - start)
 
 

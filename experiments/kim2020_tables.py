@@ -17,7 +17,8 @@ UNITS = {"[0, 1]": 1, "[0, 255]": 255}
 def tables(view) -> list[Table]:
     """All of them, where something was measured."""
     made = (
-        _networks(view, nets=False), _networks(view, nets=True), _losses(view), _transfers(view),
+        _networks(view, nets=False), _networks(view, nets=True), _losses(view), _queries(view),
+        _transfers(view),
         _norms(view), _gradients(view),
     )  # fmt: skip
     return [table for table in made if table.rows]
@@ -87,6 +88,33 @@ def _losses(view) -> Table:
     )
     header = ("data set", "defence", "radius", "seeds", "images", "textbook", "cross-entropy",
               "margin", "DLR", "strongest")  # fmt: skip
+    return Table(caption, header, tuple(rows), 2)
+
+
+def _queries(view) -> Table:
+    """Attacks that see no gradients, beside those that do."""
+    rows = []
+    for dataset in view.titles:
+        team = view.teams[dataset]
+        for defence in ("none", AE) if team.queries else ():
+            for eps in printed(dataset):
+                queries = [
+                    view.query(dataset, defence, attack=a.name, eps=eps, knowledge=knowledge)
+                    for a, knowledge in (
+                        *((a, "none") for a in team.queries),
+                        (team.fgsm, "white-box"),
+                        (team.pgd, "white-box"),
+                    )
+                ]
+                queries.append(view.strongest(dataset, defence, eps))
+                rows.append(_row(view, (dataset, defence, f"{255 * eps:.0f}/255"), queries, 1))
+    caption = (
+        "Attacks without gradients and with: where those without leave less, gradients are masked. "
+        f"{HOW}"
+    )
+    names = [a.name for team in view.teams.values() for a in team.queries][:2]
+    header = ("data set", "defence", "radius", "seeds", "images", *names, "FGSM", "PGD",
+              "strongest")  # fmt: skip
     return Table(caption, header, tuple(rows), 2)
 
 

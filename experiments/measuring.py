@@ -23,6 +23,7 @@ from jaxdefense.evaluation import (
     craft,
     gradient_amplitude,
     interval,
+    loss_surface,
     recall,
 )
 from jaxdefense.evaluation.gradients import Of
@@ -129,7 +130,7 @@ def _right(
     return [int(crafted(eps).accuracy(deployed).robust.sum()) for eps in radii]
 
 
-def _kept(path: Path, measure: Callable[[], list[int]]) -> list[int]:
+def _kept(path: Path, measure: Callable[[], list]) -> list:
     """Numbers from a file, or measured and written to it."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text())
@@ -191,6 +192,19 @@ def amplitudes(study: Study, model: str, defence: str, deployed: Classifier) -> 
                 )
             )  # fmt: skip
     return records
+
+
+def surface(study: Study, deployed: Classifier, eps: float) -> tuple[list[float], np.ndarray]:
+    """The loss around the attacked images, see `loss_surface`: offsets ``[p]``, mean ``[p, p]``."""
+    x, y = study.examples
+
+    def measure() -> list:
+        found = loss_surface(deployed, x, y, eps, key=study.key)
+        return [found.offsets.tolist(), found.loss.mean(0, dtype=np.float64).tolist()]
+
+    name = identity(gaussian(), deployed, x, y, [eps], study.key, None, "surface")
+    offsets, loss = _kept(study.folder / "sweeps" / f"surface-{name[:16]}.json", measure)
+    return offsets, np.array(loss)
 
 
 def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Record:

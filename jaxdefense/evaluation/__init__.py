@@ -8,6 +8,8 @@ from jaxdefense.evaluation.expense import latency as latency
 from jaxdefense.evaluation.expense import parameters as parameters
 from jaxdefense.evaluation.gradients import Amplitude as Amplitude
 from jaxdefense.evaluation.gradients import gradient_amplitude as gradient_amplitude
+from jaxdefense.evaluation.landscape import Surface as Surface
+from jaxdefense.evaluation.landscape import loss_surface as loss_surface
 from jaxdefense.evaluation.reliability import Check as Check
 from jaxdefense.evaluation.reliability import reliability as reliability
 from jaxdefense.evaluation.robustness import Evaluations as Evaluations

@@ -21,6 +21,7 @@ from .records import write_atomically as write_atomically
 from .records import write_csv as write_csv
 from .records import write_json as write_json
 from .report import write_report as write_report
+from .surfaces import surface_panels as surface_panels
 from .tables import Table as Table
 from .tables import accuracies as accuracies
 from .tables import accuracy_table as accuracy_table
