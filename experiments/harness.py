@@ -13,6 +13,7 @@ import optax
 from flax import linen as nn
 from jax.tree_util import Partial
 
+from experiments import together
 from jaxdefense import Frozen, Purified, models
 from jaxdefense.attacks import Attack
 from jaxdefense.checkpoints import Checkpoints
@@ -21,7 +22,6 @@ from jaxdefense.training import (
     Classification,
     Reconstruction,
     alternating,
-    fit,
     joint,
     optimizer,
     reconstruction,
@@ -207,7 +207,7 @@ def _train(study, part, stream, model, training, objective, measure, more, initi
     }
     validate = measure and validation(measure, study.x_val, study.y_val)
     with Checkpoints(study.folder / "checkpoints" / part, config) as checkpoint:
-        result = fit(
+        result = together.fit(
             objective,
             variables,
             _adam(training.lr, steps),

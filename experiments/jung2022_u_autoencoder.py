@@ -19,7 +19,7 @@ import dataclasses
 import time
 from pathlib import Path
 
-from experiments import jung2022_report, measuring, studies
+from experiments import jung2022_report, measuring, studies, together
 from experiments.harness import Training
 from experiments.jung2022_parts import Parts, train, variants
 from experiments.paper_numbers import radii
@@ -119,11 +119,19 @@ def main(config: Config) -> None:
     folder = ensure_folder(Path(config.output) / f"jung2022_u_autoencoder-{config.preset}")
     units = [(name, seed) for name in config.datasets for seed in config.seeds]
     with studies.progress(2 * len(units)) as done:
-        trained, few = {}, config.seeds[: config.variant_seeds]
-        for name, seed in units:
+        few = config.seeds[: config.variant_seeds]
+        trained: dict[tuple[str, int], Parts] = {}
+
+        def train_one(unit: tuple[str, int]) -> Parts:
+            name, seed = unit
             study = studies.prepare(config, name, SETS[name][1], seed, folder, size=32, channels=3)
-            trained[name, seed] = train(config, study, extra=seed in few)
+            parts = train(config, study, extra=seed in few)
             done(f"{name}, seed {seed}: trained")
+            return parts
+
+        for name in config.datasets:
+            seeds = [(name, seed) for seed in config.seeds]
+            trained |= zip(seeds, together.each(train_one, seeds), strict=True)
         records: list[Record] = []
         for name, seed in units:
             parts, others = trained[name, seed], [s for s in config.seeds if s != seed]

@@ -21,10 +21,10 @@ import time
 import types
 from pathlib import Path
 
-from experiments import kim2020_report, studies
+from experiments import kim2020_report, studies, together
 from experiments.harness import Training
 from experiments.kim2020_lineup import Surface, attack, surfaces
-from experiments.kim2020_parts import Setting, train
+from experiments.kim2020_parts import Parts, Setting, train
 from experiments.publish import publish
 from jaxdefense.cli import launch
 from jaxdefense.reporting import Record, ensure_folder
@@ -194,27 +194,34 @@ def main(config: Config) -> None:
     """Revisiting role of autoencoders (Kim et al. 2020): tables 1 to 4, figures 2 and 4."""
     start = time.monotonic()
     folder = ensure_folder(Path(config.output) / f"kim2020_revisiting_autoencoders-{config.preset}")
-    units = [(name, seed) for name in config.datasets for seed in config.seeds]
     titles: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     records: list[Record] = []
     around: dict[str, Surface] = {}
-    with studies.progress(2 * len(units)) as done:
-        for name, seed in units:
-            setting, (paper_name, stand_in) = getattr(config, name), SETS[name]
+    with studies.progress(2 * len(config.datasets) * len(config.seeds)) as done:
+
+        def train_one(unit: tuple[str, int]) -> Parts:
+            (name, seed), setting = unit, getattr(config, unit[0])
             sizes = {"n_train": setting.n_train, "n_eval": setting.n_eval}
             study = studies.prepare(
-                types.SimpleNamespace(**vars(config), **sizes), name, stand_in, seed, folder,
+                types.SimpleNamespace(**vars(config), **sizes), name, SETS[name][1], seed, folder,
                 size=setting.size, channels=setting.channels,
             )  # fmt: skip
             first = seed == config.seeds[0]
             parts = train(setting, config.lambdas, config.gammas, study, first)
             done(f"{name}, seed {seed}: trained")
-            records += attack(config, setting, paper_name, parts)
-            if first and config.thorough:
-                around |= surfaces(paper_name, parts)
-            titles[paper_name], shapes[paper_name] = study.data.title, study.data.image_shape
-            done(f"{name}, seed {seed}: attacked")
+            return parts
+
+        for name in config.datasets:
+            paper_name, _ = SETS[name]
+            seeds = [(name, seed) for seed in config.seeds]
+            for (_, seed), parts in zip(seeds, together.each(train_one, seeds), strict=True):
+                records += attack(config, getattr(config, name), paper_name, parts)
+                if seed == config.seeds[0] and config.thorough:
+                    around |= surfaces(paper_name, parts)
+                data = parts.study.data
+                titles[paper_name], shapes[paper_name] = data.title, data.image_shape
+                done(f"{name}, seed {seed}: attacked")
     outcome = kim2020_report.outcome(config, titles, shapes, records, around)
     publish(outcome, config, folder, time.monotonic() - start)
 

@@ -9,7 +9,7 @@ from jaxdefense.training.evaluate import (
     validation,
 )
 from jaxdefense.training.joint import alternating, joint
-from jaxdefense.training.loop import Checkpoint, FitResult, fit
+from jaxdefense.training.loop import Checkpoint, FitResult, fit, fit_together
 from jaxdefense.training.objectives import (
     Objective,
     adversarial,
@@ -38,6 +38,7 @@ __all__ = [
     "denoising",
     "evaluate",
     "fit",
+    "fit_together",
     "gaussian_noise",
     "gce",
     "in_turn",

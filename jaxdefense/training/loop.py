@@ -4,58 +4,19 @@ Steps are dispatched from the host. A compiled scan over steps would be seventee
 CPU, where XLA makes the gradients of convolutions fast only outside loops.
 """
 
-import math
-import time
-import zlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm import tqdm
 
-from jaxdefense.errors import InputError, TrainingError
-from jaxdefense.training.evaluate import check_data
-from jaxdefense.training.journal import Journal
+from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Objective
-from jaxdefense.training.state import Step, TrainState, init_state, make_step
+from jaxdefense.training.run import Checkpoint, FitResult, Run, Validate, begin, run_epoch
+from jaxdefense.training.state import make_step, make_steps
 from jaxdefense.training.turns import Turns
 from jaxdefense.typing import PyTree
-
-CHECK_STEPS, CHECK_SECONDS = 50, 1.0
-
-Validate = Callable[[PyTree], dict[str, float]]
-
-
-class Checkpoint(Protocol):
-    """Where `fit` keeps its state; ``jaxdefense.checkpoints.Checkpoints`` is one."""
-
-    def restore(self, template: PyTree) -> PyTree | None:
-        """The newest good state, of the structure of ``template``; None when there is none."""
-
-    def save(self, step: int, state: PyTree) -> None:
-        """Keeps a state; it must not be lost if the process dies right after."""
-
-
-@dataclass(frozen=True)
-class FitResult:
-    """What `fit` returns.
-
-    Attributes:
-        variables: of the model; the best on the validation split when there is one, else the last.
-        history: one row per epoch: ``epoch`` (from 1), ``step``, the mean of every metric over the
-            steps of the epoch, and ``validation_<name>`` for everything ``validate`` returned.
-        steps: optimizer steps taken.
-        stopped_early: whether patience ran out before the last epoch.
-    """
-
-    variables: PyTree
-    history: list[dict[str, float]]
-    steps: int
-    stopped_early: bool
 
 
 def fit(
@@ -122,197 +83,127 @@ def fit(
         >>> result.steps
         4
     """
-    check_data(x_train, y_train)
-    _check_settings(epochs, batch_size, validate, patience)
-    batch_size = min(batch_size, len(x_train))
-    x = jax.ShapeDtypeStruct((batch_size, *x_train.shape[1:]), jnp.float32)
-    y = jax.ShapeDtypeStruct((batch_size,), jnp.int32)
-    state = init_state(objective, optimizer, variables, x, y)
-    training = _Training(
-        state=state,
-        best=None if validate is None else jax.tree.map(jnp.copy, state.variables),
-        journal=Journal(_identity(key, x_train, y_train, batch_size, epochs, patience)),
-        key=key,
-        epochs=epochs,
-        steps_per_epoch=len(x_train) // batch_size,
-        validate=validate,
-        patience=patience,
-        checkpoint=checkpoint,
-        save_seconds=save_seconds,
-        title=f"training of {name}" if name else "training",
-        bar=tqdm(
-            total=epochs * (len(x_train) // batch_size),
-            desc=name or None,
-            unit="step",
-            disable=None if progress else True,
-            dynamic_ncols=True,
-            leave=False,
-        ),
-    )
-    with training.bar:
-        training.restore()
-        if not training.journal.done:
-            step = make_step(objective, optimizer, batch_size)
+    run = begin(
+        objective, variables, optimizer, x_train, y_train, key=key, epochs=epochs,
+        batch_size=batch_size, validate=validate, patience=patience, checkpoint=checkpoint,
+        save_seconds=save_seconds, progress=progress, name=name,
+    )  # fmt: skip
+    with run.bar:
+        run.restore()
+        if not run.journal.done:
+            step = make_step(objective, optimizer, min(batch_size, len(x_train)))
             images, labels = jnp.asarray(x_train), jnp.asarray(y_train, jnp.int32)
-            while not training.journal.done:
-                training.run_epoch(step, images, labels)
-                training.finish_epoch()
-    return training.result()
+            while not run.journal.done:
+                run_epoch([run], step, images, labels)
+                run.finish_epoch()
+    return run.result()
 
 
-@dataclass
-class _Training:
-    """One call of `fit`: what is saved (state, best variables, journal) and its settings."""
-
-    state: TrainState
-    best: PyTree | None
-    journal: Journal
-    key: jax.Array
-    epochs: int
-    steps_per_epoch: int
-    validate: Validate | None
-    patience: int | None
-    checkpoint: Checkpoint | None
-    save_seconds: float
-    title: str
-    bar: tqdm
-    saved_at: float = field(default_factory=time.monotonic)
-
-    def restore(self) -> None:
-        """Takes over a kept training, if there is one and it is this one."""
-        kept = None if self.checkpoint is None else self.checkpoint.restore(self._tree())
-        if kept is None:
-            return
-        journal = Journal.decode(kept["journal"])
-        differing = [
-            f"{item} was {journal.identity.get(item)}, is {value}"
-            for item, value in self.journal.identity.items()
-            if journal.identity.get(item) != value
-        ]
-        if differing:
-            raise TrainingError(
-                f"{self.title}: the checkpoint belongs to another training "
-                f"({'; '.join(differing)}), so going on from it would be neither of the two: "
-                "use another folder, or delete this one to train anew"
-            )
-        self.state, self.best, self.journal = kept["state"], kept["best"], journal
-        # Steps taken before count as done, but not towards the speed behind the time left.
-        self.bar.initial = self.bar.n = int(self.state.step)
-
-    def run_epoch(self, step: Step, images: jax.Array, labels: jax.Array) -> None:
-        """The rest of an epoch, from wherever in it the state stands."""
-        order_key, step_key = jax.random.split(self.key)
-        epoch, done = divmod(int(self.state.step), self.steps_per_epoch)
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), len(images))
-        checked_at = time.monotonic()
-        for position in range(done + 1, self.steps_per_epoch + 1):
-            self.state = step(self.state, step_key, order, images, labels)
-            last, now = position == self.steps_per_epoch, time.monotonic()
-            save = now - self.saved_at > self.save_seconds and not last
-            # Looking at the state waits for the device, so it is not done after every step.
-            if save or last or position % CHECK_STEPS == 0 or now - checked_at > CHECK_SECONDS:
-                self._check(position)
-                checked_at = now
-            if save:
-                self._save()
-
-    def finish_epoch(self) -> None:
-        """Validates, notes the epoch in the journal, keeps the best variables, saves."""
-        journal = self.journal
-        means = {k: float(total) / self.steps_per_epoch for k, total in self.state.totals.items()}
-        row = {"epoch": len(journal.history) + 1, "step": int(self.state.step), **means}
-        if self.validate is not None:
-            scores = {k: float(v) for k, v in self.validate(self.state.variables).items()}
-            self._check_validation(scores, row)
-            row |= {f"validation_{k}": v for k, v in scores.items()}
-            if scores["loss"] < journal.best_loss:
-                journal.best_loss, journal.stale = scores["loss"], 0
-                # The step overwrites the state in place, so the best needs memory of its own.
-                self.best = jax.tree.map(jnp.copy, self.state.variables)
-            else:
-                journal.stale += 1
-        journal.history.append(row)
-        out_of_epochs = len(journal.history) == self.epochs
-        out_of_patience = self.patience is not None and journal.stale >= self.patience
-        journal.done = out_of_epochs or out_of_patience
-        journal.stopped_early = out_of_patience and not out_of_epochs
-        self.bar.set_postfix({k: f"{v:.4g}" for k, v in row.items() if k != "step"})
-        self._save()
-
-    def result(self) -> FitResult:
-        """The outcome of a training that is done."""
-        return FitResult(
-            variables=self.state.variables if self.best is None else self.best,
-            history=self.journal.history,
-            steps=int(self.state.step),
-            stopped_early=self.journal.stopped_early,
-        )
-
-    def _tree(self) -> PyTree:
-        code = self.journal.encode(self.epochs)
-        return {"state": self.state, "best": self.best, "journal": code}
-
-    def _save(self) -> None:
-        if self.checkpoint is not None:
-            self.checkpoint.save(int(self.state.step), self._tree())
-        self.saved_at = time.monotonic()
-
-    def _check(self, position: int) -> None:
-        """Stops at a value that is not finite; brings the bar up to what is really done."""
-        bad = int(self.state.bad_step)
-        if bad >= 0:
-            raise TrainingError(
-                f"{self.title}: loss or parameters are not finite at step {bad} (epoch "
-                f"{(bad - 1) // self.steps_per_epoch + 1} of {self.epochs}). Most often the "
-                "learning rate is too high: try a tenth of it, or a warm-up; a label that is not "
-                "below the number of classes does this too. No such state was saved"
-            )
-        self.bar.update(int(self.state.step) - self.bar.n)
-        means = {k: f"{float(total) / position:.4g}" for k, total in self.state.totals.items()}
-        self.bar.set_postfix(means)
-
-    def _check_validation(self, scores: dict[str, float], row: dict[str, float]) -> None:
-        if "loss" not in scores:
-            raise InputError(
-                f"{self.title}: validate returned {sorted(scores)}, but 'loss' decides which "
-                "variables are best: return it too"
-            )
-        if not math.isfinite(scores["loss"]):
-            raise TrainingError(
-                f"{self.title}: the validation loss is {scores['loss']} after epoch {row['epoch']} "
-                f"(step {row['step']}): check the validation images and labels, or train with a "
-                "lower learning rate"
-            )
-
-
-def _check_settings(
-    epochs: int, batch_size: int, validate: Validate | None, patience: int | None
-) -> None:
-    if epochs < 1 or batch_size < 1:
-        raise InputError(
-            f"epochs is {epochs} and batch_size {batch_size}, but both must be at least 1"
-        )
-    if patience is not None and (validate is None or patience < 1):
-        raise InputError(
-            f"patience is {patience}, but early stopping needs a validate function and a patience "
-            "of at least one epoch"
-        )
-
-
-def _identity(
-    key: jax.Array,
-    x: np.ndarray,
-    y: np.ndarray,
-    batch_size: int,
+def fit_together(
+    objectives: Sequence[Objective | Turns],
+    variables: Sequence[PyTree],
+    optimizer: optax.GradientTransformation,
+    x_train: Sequence[np.ndarray],
+    y_train: Sequence[np.ndarray],
+    *,
+    keys: Sequence[jax.Array],
     epochs: int,
-    patience: int | None,
-) -> dict[str, Any]:
-    """What must not change between two halves of one training, as plain JSON."""
-    return {
-        "key": np.asarray(jax.random.key_data(key)).tolist(),
-        "images": [*x.shape, zlib.crc32(np.ascontiguousarray(x))],
-        "labels": zlib.crc32(np.ascontiguousarray(y, dtype=np.int32)),
-        "batch_size": batch_size,
-        "epochs": epochs,
-        "patience": patience,
-    }
+    batch_size: int,
+    validate: Sequence[Validate | None] | None = None,
+    patience: int | None = None,
+    checkpoints: Sequence[Checkpoint | None] | None = None,
+    save_seconds: float = 30.0,
+    progress: bool = True,
+    name: str = "",
+) -> list[FitResult]:
+    """Several trainings of one kind as one program, such as the seeds of an experiment.
+
+    Small networks leave an accelerator idle; several of them side by side (``vmap``) cost little
+    more than one. On a CPU one after another by `fit` is faster, since convolutions with weights of
+    their own for each image have no fast kernel there. Every training has its own data, order,
+    validation, best variables, patience and checkpoint, and ends as it would alone up to the order
+    of sums; a training kept by `fit` goes on here and the other way round.
+
+    Args:
+        objectives: one for each training; they may differ by the arrays they hold only.
+        variables, x_train, y_train, keys, validate, checkpoints: of each training; see `fit`. Data
+            of all trainings have one shape.
+        optimizer, epochs, batch_size, patience, save_seconds, progress, name: of all; see `fit`.
+
+    Returns:
+        One result for each training, as `fit` returns it.
+
+    Raises:
+        InputError: numbers or shapes that do not agree, objectives of different kinds, and what
+            `fit` raises.
+        TrainingError: as `fit`; the others are kept up to their last save.
+
+    Example:
+        >>> import jax, numpy as np, optax
+        >>> from jaxdefense import models
+        >>> from jaxdefense.training import fit_together, supervised
+        >>> model, keys = models.build("lenet5"), jax.random.split(jax.random.key(0))
+        >>> starts = [models.initialize(model, key, (28, 28, 1)) for key in keys]
+        >>> x, y = np.zeros((8, 28, 28, 1), np.uint8), np.arange(8)
+        >>> both = fit_together([supervised(model)] * 2, starts, optax.adam(1e-3), [x, x], [y, y],
+        ...                     keys=keys, epochs=1, batch_size=4)
+        >>> [result.steps for result in both]
+        [2, 2]
+    """
+    count = len(objectives)
+    validate = [None] * count if validate is None else validate
+    checkpoints = [None] * count if checkpoints is None else checkpoints
+    given = (variables, x_train, y_train, keys, validate, checkpoints)
+    if not count or any(len(each) != count for each in given):
+        raise InputError(
+            f"there are {count} objectives, but {', '.join(str(len(each)) for each in given)} "
+            "variables, images, labels, keys, validations and checkpoints: give one for each "
+            "training, and at least one training"
+        )
+    shapes = {(np.shape(x), np.shape(y)) for x, y in zip(x_train, y_train, strict=True)}
+    if len(shapes) > 1:
+        raise InputError(
+            f"images and labels of trainings in one program have one shape, but these have "
+            f"{sorted(shapes)}: take subsets of one size"
+        )
+    runs = [
+        begin(
+            objectives[i], variables[i], optimizer, x_train[i], y_train[i], key=keys[i],
+            epochs=epochs, batch_size=batch_size, validate=validate[i], patience=patience,
+            checkpoint=checkpoints[i], save_seconds=save_seconds, progress=progress and i == 0,
+            name=f"{name}, {count} together" if name else f"{count} together",
+        )
+        for i in range(count)
+    ]  # fmt: skip
+    with runs[0].bar:
+        for run in runs:
+            run.restore()
+        while pending := [i for i, run in enumerate(runs) if not run.journal.done]:
+            # A kill may have come between two of their saves: those behind go first.
+            behind = min(int(runs[i].state.step) for i in pending)
+            group = [i for i in pending if int(runs[i].state.step) == behind]
+            _epoch_together(group, runs, objectives, optimizer, batch_size, x_train, y_train)
+    return [run.result() for run in runs]
+
+
+def _epoch_together(
+    group: Sequence[int],
+    runs: Sequence[Run],
+    objectives: Sequence[Objective | Turns],
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+    x_train: Sequence[np.ndarray],
+    y_train: Sequence[np.ndarray],
+) -> None:
+    size = min(batch_size, len(x_train[0]))
+    chosen = [runs[i] for i in group]
+    if len(group) == 1:
+        step = make_step(objectives[group[0]], optimizer, size)
+        images, labels = jnp.asarray(x_train[group[0]]), jnp.asarray(y_train[group[0]], jnp.int32)
+    else:
+        step = make_steps([objectives[i] for i in group], optimizer, size)
+        images = jnp.stack([jnp.asarray(x_train[i]) for i in group])
+        labels = jnp.stack([jnp.asarray(y_train[i], jnp.int32) for i in group])
+    run_epoch(chosen, step, images, labels)
+    for run in chosen:
+        run.finish_epoch()

@@ -1,7 +1,7 @@
 """What training carries from step to step, and the pure step that carries it."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxdefense.classifiers import Static, join, split
+from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Metrics, Objective
 from jaxdefense.training.turns import Turns
 from jaxdefense.typing import PyTree
@@ -99,8 +100,33 @@ def make_step(
     return functools.partial(_compiled(static, optimizer, batch_size), free)
 
 
+def make_steps(
+    objectives: Sequence[Objective | Turns],
+    optimizer: optax.GradientTransformation,
+    batch_size: int,
+) -> Step:
+    """As `make_step`, for several trainings in one program.
+
+    Every argument has a leading axis of trainings.
+
+    Raises:
+        InputError: objectives that differ by more than the arrays they hold.
+    """
+    parts = [split(objective) for objective in objectives]
+    if any(static != parts[0][1] for _, static in parts):
+        raise InputError(
+            "objectives of trainings in one program may differ by the arrays they hold only, but "
+            "these are different functions: make them by the same calls (a lambda is a new "
+            "function each time)"
+        )
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(arrays for arrays, _ in parts))
+    return functools.partial(_compiled(parts[0][1], optimizer, batch_size, many=True), stacked)
+
+
 @functools.lru_cache(maxsize=32)
-def _compiled(static: Static, optimizer: optax.GradientTransformation, batch_size: int) -> Any:
+def _compiled(
+    static: Static, optimizer: optax.GradientTransformation, batch_size: int, many: bool = False
+) -> Any:
     def step(
         arrays: list[jax.Array], state: TrainState, key: jax.Array, order: jax.Array,
         images: jax.Array, labels: jax.Array,
@@ -137,7 +163,7 @@ def _compiled(static: Static, optimizer: optax.GradientTransformation, batch_siz
             },
         )
 
-    return jax.jit(step, donate_argnums=1)
+    return jax.jit(jax.vmap(step) if many else step, donate_argnums=1)
 
 
 def _turns(objective: Objective | Turns) -> tuple[Objective, ...]:
