@@ -18,6 +18,8 @@ from jaxdefense.reporting import Record, Table
 COLUMNS = ("as attacked", "white-box", "strongest", "control")
 # A clean accuracy, or one without a defence, so close to the printed one counts as the same.
 CLOSE = 0.05
+UNDEFENDED = ("none", "joint lambda=0", "alternating gamma=0")
+"""What the papers call the networks that their defences are compared with."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +48,7 @@ class Cell:
         seeds: how many.
         what: the attack and what its attacker knew.
         synthetic: whether the data stand in for the paper's.
+        data: title of the data set.
     """
 
     value: float
@@ -57,6 +60,7 @@ class Cell:
     seeds: int
     what: str
     synthetic: bool
+    data: str = ""
 
     def text(self, metric: str = "accuracy") -> str:
         """As it stands in a table: accuracies in percent with interval and range over seeds."""
@@ -98,7 +102,7 @@ def pool(records: Sequence[Record]) -> Cell:
         value=float(np.mean(values)), low=float(low), high=float(high), least=min(values),
         most=max(values), n=count, seeds=len(records),
         what="clean" if first.attack == "none" else first.attack + knowledge,
-        synthetic=any(r.synthetic for r in records),
+        synthetic=any(r.synthetic for r in records), data=first.dataset,
     )  # fmt: skip
 
 
@@ -185,8 +189,10 @@ def answers(
 def _bare(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mapping[str, Cell] | None:
     """The cells of the same number without a defence."""
     place = lambda n: (n.table, n.dataset, n.model, n.phase, n.attack, n.eps, n.metric)
+    if number.defence in UNDEFENDED:
+        return None
     for other, cells in found.items():
-        if other.defence == "none" != number.defence and place(other) == place(number):
+        if other.defence in UNDEFENDED and place(other) == place(number):
             return cells
     return None
 
@@ -201,7 +207,7 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
     """
     if number.metric != "accuracy" or "as attacked" not in cells:
         return ""
-    if number.attack == "none" or number.defence == "none":
+    if number.attack == "none" or number.defence in UNDEFENDED:
         gap = cells["as attacked"].value - number.fraction
         return "as printed" if abs(gap) <= CLOSE else f"{100 * gap:+.0f} points"
     last = cells.get("strongest", cells["as attacked"])
@@ -219,17 +225,25 @@ def side_by_side(found: Sequence[Answer]) -> Table:
     synthetic = " ON STAND-IN DATA." if any(cell.synthetic for cell in cells) else ""
     caption = (
         "Paper against ours, accuracy in percent: mean over seeds [95 % Clopper-Pearson interval "
-        f"over all images] (range over seeds). A cell is over {sizes}.{synthetic}"
+        f"over the images of all seeds, as if they were different images] (range over seeds). A "
+        f"cell is over {sizes}.{synthetic}"
     )
     header = ("table", "dataset", "model", "defence", "attack", "paper", *COLUMNS, "verdict")
     return Table(caption, header, tuple(map(_row, found)), left=5)
+
+
+def data_set(answer: Answer) -> str:
+    """The paper's data set, and ours where it is another."""
+    ours = next((cell.data for cell in answer.cells.values()), "")
+    theirs = answer.number.dataset
+    return theirs if ours in ("", theirs) else f"{theirs}: ours {ours}"
 
 
 def _row(answer: Answer) -> tuple[str, ...]:
     number = answer.number
     unit = {"/255": "/255", "sigma [0,1]?": " (sigma)"}.get(number.eps_unit, "")
     attack = f"{number.attack} {number.eps}{unit if number.eps else ''}".strip()
-    about = (number.table, number.dataset, number.model, number.defence)
+    about = (number.table, data_set(answer), number.model, number.defence)
     cells = []
     for column in COLUMNS:
         cell = answer.cells.get(column)

@@ -183,6 +183,7 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
         (attacks.pgd(linf, config.steps, 1 / 3, name=f"pgd-{config.steps}-step-third"), (0.3,)),
     )
     for each, eps in readings:
+        records += curve("none", each, net, eps)
         records += measuring.static(study, parts.model, each, net, shown, eps)
     for name, corruption in CORRUPTIONS.items() if config.controls else ():
         for defence, deployed in parts.deployed.items():

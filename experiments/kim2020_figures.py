@@ -23,6 +23,7 @@ def figures(view) -> list[tuple[str, str, Any]]:
         if panels:
             cells = [r for curves in panels.values() for rows in curves.values() for r in rows]
             images = " or ".join(map(str, sorted({cell.n for cell in cells})))
+            caption += f" Data: {', '.join(sorted({cell.dataset for cell in cells}))}."
             caption += f" Bands: 95 % Clopper-Pearson intervals over {images} images of all seeds"
             caption += ", data that stand in." if any(r.synthetic for r in cells) else "."
             found.append((name, caption, curve_panels(panels, chance=0.1)))
@@ -31,7 +32,8 @@ def figures(view) -> list[tuple[str, str, Any]]:
 
 def landscape(around: Mapping[str, Any]) -> list[tuple[str, str, Any]]:
     """The losses around images, if they were measured."""
-    return [("loss-surfaces", _AROUND, surface_panels(around))] if around else []
+    panels = {title: (found.offsets, found.loss) for title, found in around.items()}
+    return [("loss-surfaces", _AROUND, surface_panels(panels))] if panels else []
 
 
 _AROUND = (
@@ -41,7 +43,7 @@ _AROUND = (
 )
 _SECOND = (
     "Figure 2: training at a temperature (upper row) and by guided complement entropy (lower row), "
-    "with and without the autoencoder, CIFAR-10. White box: through the whole net; black box: "
+    "with and without the autoencoder. White box: through the whole net; black box: "
     "from substitutes of another architecture, behind an autoencoder of the attacker's own where "
     "the target has one."
 )
@@ -69,7 +71,7 @@ def _hardened(view) -> Iterator[tuple[str, Mapping[str, list[Record]]]]:
     places = ((d, attack) for d in view.titles for attack in ("fgsm", "pgd"))
     for letter, (dataset, kind) in zip("abcd", places, strict=False):
         curves = _curves(view, dataset, shown, getattr(view.teams[dataset], kind), "white")
-        yield f"({letter}) {dataset}, {kind.upper()}", curves
+        yield f"({letter}) {view.titles[dataset]}, {kind.upper()}", curves
 
 
 def _curves(view, dataset: str, defences, attack, box: str) -> dict[str, list[Record]]:

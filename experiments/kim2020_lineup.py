@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import optax
 
 from experiments import measuring
 from experiments.kim2020_parts import AE, CONTROL, SMOOTHED, Parts, Setting
+from experiments.measuring import Around
 from experiments.paper_numbers import of_paper
 from jaxdefense import attacks, l2, linf, losses
 from jaxdefense.attacks import Attack
@@ -18,10 +18,6 @@ from jaxdefense.reporting import Record
 
 NETS = "encoder+classifier"
 """The paper's name of the net whose head classifies the autoencoder's code."""
-
-
-Surface = tuple[list[float], np.ndarray]
-"""Offsets and mean loss, see `measuring.surface`."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,24 +117,24 @@ def _white_box(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> It
     grid = tuple(sorted({*(eps / 255 for eps in setting.eps), *at}))
     for name, deployed in parts.deployed.items():
         yield measuring.clean(parts.study, parts.model, name, deployed)
-        for each in (team.fgsm, team.pgd):
-            yield from curve(name, each, deployed, grid)
+        yield from curve(name, team.fgsm, deployed, grid, method="grid")
+        yield from curve(name, team.pgd, deployed, grid)
         if name in ("none", AE):
             yield from curve(name, team.suite, deployed, at)
-            for each in (*team.restarted, *team.queries):
+            for each in team.restarted:
                 yield from curve(name, each, deployed, at)
         if name not in ("none", AE) or team.suite != team.suite_of_others:
             yield from curve(name, team.suite_of_others, deployed, at)
         if name in ("none", AE) or name.endswith(tuple(SMOOTHED)):
-            for each in team.losses:
+            for each in (*team.losses, *team.queries):
                 yield from curve(name, each, deployed, at)
 
 
-def surfaces(dataset: str, parts: Parts) -> dict[str, Surface]:
-    """The loss around the attacked images of what the paper compares, and of the control."""
+def surroundings(dataset: str, parts: Parts) -> dict[str, Around]:
+    """Losses and gradients around the attacked images, of the paper's networks and the control."""
     eps = max(printed(dataset))
     return {
-        f"{dataset}: {'C' if name == 'none' else name}": measuring.surface(
+        f"{parts.study.data.title}\n{'C' if name == 'none' else name}": measuring.around(
             parts.study, parts.deployed[name], eps
         )
         for name in ("none", AE, CONTROL)
@@ -151,8 +147,9 @@ def _nets(team: Lineup, dataset: str, parts: Parts) -> Iterator[Record]:
         yield measuring.clean(parts.study, NETS, name, net)
         for each in (team.fgsm, team.pgd, team.suite_of_others):
             yield from measuring.curve(
-                parts.study, NETS, name, each, net, (0.0, *at), progress=_silent
-            )
+                parts.study, NETS, name, each, net, (0.0, *at), progress=_silent,
+                method="grid" if each is team.fgsm else "nested",
+            )  # fmt: skip
 
 
 def _minimum(team: Lineup, parts: Parts) -> Iterator[Record]:
@@ -181,7 +178,13 @@ def _transfer(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> Ite
     for each in (team.fgsm, team.pgd):
         for kind, source in parts.sources.items():
             yield from static(each, source, shown, at, knowledge=f"transfer, {kind}")
-        yield from static(each, parts.deployed["none"], defended, printed(dataset))
+        yield from static(
+            each, parts.deployed["none"], defended, printed(dataset), knowledge=FROM_C
+        )
+
+
+FROM_C = "transfer, C"
+"""Of the classifier without a defence: what an oblivious attacker has."""
 
 
 def _silent(line: str) -> None:

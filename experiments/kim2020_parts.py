@@ -45,8 +45,8 @@ class Setting:
         every: groups of networks that are trained for every seed; see `GROUPS`.
         once: groups for the first seed only.
         n_train: train on so many images only.
-        n_other: train all but C and AE-C (and those that differ from them by their loss only) on
-            so many images only.
+        n_other: train all but the classifiers of C, AE-C and the resampling control (and those that
+            differ from them by their loss only) on so many images only.
         n_eval: attack so many test images of each seed.
         size, channels: of the images; as they are by default.
     """
@@ -188,7 +188,8 @@ class Workshop:
     @functools.cached_property
     def control(self) -> Purified:
         """A bottleneck that has learned nothing, and a classifier trained behind it."""
-        return self.purified("classifier_behind_resampling", defenses.resample(2))
+        front = defenses.resample(2)
+        return self.purified("classifier_behind_resampling", front, study=self.study)
 
     def readings(self) -> dict[str, Classifier]:
         """The other readings of how the autoencoder and the classifier were trained."""

@@ -7,10 +7,11 @@ from typing import Any
 
 from experiments.answers import Answer, Cell, Query, answers, find
 from experiments.kim2020_figures import figures, landscape
-from experiments.kim2020_lineup import NETS, Lineup, Surface, everywhere, lineup
+from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
 from experiments.kim2020_parts import AE, CONTROL, DIFFERENT, SAME
 from experiments.kim2020_predictions import predictions
-from experiments.kim2020_tables import tables
+from experiments.kim2020_tables import architectures, checks, tables
+from experiments.measuring import Around
 from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome
 from jaxdefense.reporting import Record
@@ -46,8 +47,16 @@ class View:
         return self.query(dataset, defence, attack="none", knowledge="none")
 
     def strongest(self, dataset: str, defence: str, eps: float) -> Query:
-        """The white-box l-inf attacker that leaves least at a radius."""
-        return self.query(dataset, defence, weakest=True, norm="linf", eps=eps)
+        """The l-inf attacker that leaves least at a radius, whatever it knows."""
+        same = {"dataset": self.titles[dataset], "defence": defence, "metric": "accuracy"}
+        return Query({**same, "norm": "linf", "eps": eps}, weakest=True)
+
+    def black_box(self, dataset: str, defence: str, eps: float) -> Query:
+        """The same of those who see neither the weights nor the gradients of what they attack."""
+        knowledge = {r.knowledge for r in self.records if r.eps > 0} - {"white-box"}
+        return self.query(
+            dataset, defence, weakest=True, norm="linf", eps=eps, knowledge=tuple(knowledge)
+        )
 
     def unbounded(self, dataset: str, defence: str, attack: str | tuple[str, ...]) -> Query:
         """A minimum-norm attack without a radius."""
@@ -61,7 +70,7 @@ class View:
 
 def outcome(
     config: Any, titles: Mapping[str, str], shapes: Mapping[str, tuple],
-    records: Sequence[Record], around: Mapping[str, Surface],
+    records: Sequence[Record], around: Mapping[str, Around],
 ) -> Outcome:  # fmt: skip
     """All that is published.
 
@@ -70,7 +79,7 @@ def outcome(
         titles: the paper's name of a data set -> ours.
         shapes: the paper's name of a data set -> shape of its images.
         records: all that was measured.
-        around: title -> the loss around images; none where it was not measured.
+        around: title -> losses and gradients around images, where they were looked at.
     """
     settings = {"MNIST": config.mnist, "CIFAR-10": config.cifar10}
     teams = {name: lineup(config, settings[name]) for name in titles}
@@ -85,7 +94,7 @@ def outcome(
         answers=found,
         headlines=[answer for answer in found if _headline(answer)],
         predictions=predictions(view),
-        tables=tables(view),
+        tables=[*tables(view), *checks(around), *architectures(config)],
         figures=[*figures(view), *landscape(around)],
     )
 
@@ -119,7 +128,9 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
     kind = SAME if "same" in number.phase else DIFFERENT
     source = f"transfer, {kind}" + ("" if defence == "none" else ", with AE")
     shown = lambda name: view.query(dataset, name, attack=attack, eps=eps, knowledge=source)
-    return _sides(shown, defence, "as attacked") | {"white-box": white_box(defence)} | strongest
+    # A claim about black boxes is judged by them; what the white box does stands beside it.
+    beyond = {"strongest": view.black_box(dataset, defence, eps)}
+    return _sides(shown, defence, "as attacked") | {"white-box": white_box(defence)} | beyond
 
 
 def _sides(query, defence: str, *columns: str) -> dict[str, Query]:
@@ -155,13 +166,15 @@ def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
         if dataset in view.titles:
             cells = [view.cell(view.strongest(dataset, name, eps / 255)) for name in ("none", AE)]
             left = " to ".join(f"{100 * cell.value:.1f}" for cell in cells if cell)
-            told.append(f"{dataset} at {eps}/255 {left} %")
+            told.append(f"{view.titles[dataset]} at {eps}/255 {left} %")
     networks = "; ".join(
         f"{name}: {s.model}" + (f" of width {s.width}" if s.width else "")
         + f", autoencoder {s.autoencoder_widths}, substitute {s.substitute}"
         + (f" of width {s.substitute_width}" if s.substitute_width else "")
         + f", {s.n_train or 'all'} training images"
-        + (f" ({s.n_other} for all but C and AE-C)" if s.n_other else "")
+        + (
+            f" ({s.n_other} for autoencoders and further networks)" if s.n_other else ""
+        )
         + f", {s.n_eval} attacked of each seed; for the first"
         f" seed only: {', '.join(s.once) or 'nothing'}"
         for name, s in settings.items() if name in view.titles

@@ -23,8 +23,9 @@ from pathlib import Path
 
 from experiments import kim2020_report, studies, together
 from experiments.harness import Training
-from experiments.kim2020_lineup import Surface, attack, surfaces
+from experiments.kim2020_lineup import attack, surroundings
 from experiments.kim2020_parts import Parts, Setting, train
+from experiments.measuring import Around
 from experiments.publish import publish
 from jaxdefense.cli import launch
 from jaxdefense.reporting import Record, ensure_folder
@@ -55,6 +56,8 @@ MNIST = Setting(
     n_train=None,
     n_other=20_000,
     n_eval=256,
+    size=28,
+    channels=1,
 )
 CIFAR = Setting(
     model="vgg16",
@@ -78,6 +81,8 @@ CIFAR = Setting(
     n_train=6000,
     n_other=None,
     n_eval=128,
+    size=32,
+    channels=3,
 )
 TINY = dataclasses.replace(
     MNIST,
@@ -197,7 +202,7 @@ def main(config: Config) -> None:
     titles: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     records: list[Record] = []
-    around: dict[str, Surface] = {}
+    around: dict[str, Around] = {}
     with studies.progress(2 * len(config.datasets) * len(config.seeds)) as done:
 
         def train_one(unit: tuple[str, int]) -> Parts:
@@ -218,7 +223,7 @@ def main(config: Config) -> None:
             for (_, seed), parts in zip(seeds, together.each(train_one, seeds), strict=True):
                 records += attack(config, getattr(config, name), paper_name, parts)
                 if seed == config.seeds[0] and config.thorough:
-                    around |= surfaces(paper_name, parts)
+                    around |= surroundings(paper_name, parts)
                 data = parts.study.data
                 titles[paper_name], shapes[paper_name] = data.title, data.image_shape
                 done(f"{name}, seed {seed}: attacked")

@@ -9,7 +9,7 @@ import functools
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 import jax
 import numpy as np
@@ -25,9 +25,11 @@ from jaxdefense.evaluation import (
     interval,
     loss_surface,
     recall,
+    reliability,
 )
 from jaxdefense.evaluation.gradients import Of
 from jaxdefense.evaluation.identity import identity
+from jaxdefense.precision import float32_products
 from jaxdefense.reporting import Record, write_atomically
 from jaxdefense.typing import Classifier
 
@@ -58,7 +60,8 @@ def curve(
         surrogate: what the attacker differentiates instead; None for white-box.
         progress: called with one line when the curve is there.
         knowledge: what an attacker with a surrogate is called.
-        method: of the sweep.
+        method: of the sweep. With ``"grid"`` every radius counts by itself, as papers that attack
+            once for each report it; else what breaks at a smaller radius is broken at larger ones.
 
     Returns:
         One record per radius.
@@ -71,7 +74,10 @@ def curve(
     knowledge = {"surrogate": knowledge}.get(found.knowledge, found.knowledge)
     ends = f"{100 * found.robust_accuracy[0]:.1f} % to {100 * found.robust_accuracy[-1]:.1f} %"
     progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {ends}")
-    return [_record(study, model, defence, found, knowledge, i) for i in range(len(found.radii))]
+    alone = method == "grid"
+    return [
+        _record(study, model, defence, found, knowledge, i, alone) for i in range(len(found.radii))
+    ]
 
 
 def static(
@@ -194,17 +200,33 @@ def amplitudes(study: Study, model: str, defence: str, deployed: Classifier) -> 
     return records
 
 
-def surface(study: Study, deployed: Classifier, eps: float) -> tuple[list[float], np.ndarray]:
-    """The loss around the attacked images, see `loss_surface`: offsets ``[p]``, mean ``[p, p]``."""
+class Around(NamedTuple):
+    """Whether the gradients at the attacked images can be trusted.
+
+    Attributes:
+        offsets, loss: see `loss_surface`; the loss is the mean over the images ``[p, p]``.
+        checks: name, outcome and words of each check of `reliability`.
+    """
+
+    offsets: Sequence[float]
+    loss: np.ndarray
+    checks: Sequence[tuple[str, str, str]]
+
+
+def around(study: Study, deployed: Classifier, eps: float) -> Around:
+    """Loss surface up to a radius, and checks of the gradients within it."""
     x, y = study.examples
 
     def measure() -> list:
         found = loss_surface(deployed, x, y, eps, key=study.key)
-        return [found.offsets.tolist(), found.loss.mean(0, dtype=np.float64).tolist()]
+        checks = reliability(deployed, x, y, study.key, eps=eps)
+        loss = found.loss.mean(0, dtype=np.float64)
+        told = [(check.name, check.outcome, check.says) for check in checks]
+        return [found.offsets.tolist(), loss.tolist(), told]
 
-    name = identity(gaussian(), deployed, x, y, [eps], study.key, None, "surface")
-    offsets, loss = _kept(study.folder / "sweeps" / f"surface-{name[:16]}.json", measure)
-    return offsets, np.array(loss)
+    name = identity(gaussian(), deployed, x, y, [eps], study.key, None, "around")
+    offsets, loss, checks = _kept(study.folder / "sweeps" / f"around-{name[:16]}.json", measure)
+    return Around(offsets, np.array(loss), [tuple(check) for check in checks])
 
 
 def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Record:
@@ -226,7 +248,8 @@ def _predict(deployed: Classifier, x: np.ndarray, size: int = 256) -> np.ndarray
     size = min(size, len(x))
     padded = np.concatenate([x, np.broadcast_to(x[:1], (-len(x) % size, *x.shape[1:]))])
     chunks = padded.reshape(-1, size, *x.shape[1:])
-    return np.concatenate([_classify(deployed, chunk) for chunk in chunks])[: len(x)]
+    with float32_products():
+        return np.concatenate([_classify(deployed, chunk) for chunk in chunks])[: len(x)]
 
 
 @jax.jit
@@ -234,13 +257,19 @@ def _classify(deployed: Classifier, x: jax.Array) -> jax.Array:
     return deployed(x).argmax(-1)
 
 
-def _record(study: Study, model: str, defence: str, curve: Robustness, knowledge: str, i: int):
+def _record(
+    study: Study, model: str, defence: str, curve: Robustness, knowledge: str, i: int,
+    alone: bool = False,
+) -> Record:  # fmt: skip
     # The sweep's cost is shared out, so that records add up to what was spent.
+    value, (low, high) = curve.robust_accuracy[i], curve.interval[i]
+    if alone:
+        value = curve.raw_accuracy[i]
+        low, high = interval(round(value * curve.n), curve.n)
     share = lambda total: total // len(curve.radii) + (i < total % len(curve.radii))
     return _cell(
         study, model=model, defence=defence, attack=curve.attack, knowledge=knowledge,
-        norm=curve.norm, eps=curve.radii[i], value=curve.robust_accuracy[i],
-        low=curve.interval[i, 0], high=curve.interval[i, 1], n=curve.n,
+        norm=curve.norm, eps=curve.radii[i], value=value, low=low, high=high, n=curve.n,
         gradients=share(curve.evaluations.gradients), forwards=share(curve.evaluations.forwards),
         note=" ".join(curve.warnings),
     )  # fmt: skip

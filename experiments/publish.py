@@ -189,8 +189,9 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
 def _legend() -> str:
     return (
         "*As attacked*: the attacker of the paper. *White-box*: the same attack through the whole "
-        "defence. *Strongest*: of all attackers measured, the one that leaves least. *Control*: "
-        "the same examples against something without a trained autoencoder. Verdict: *holds* "
+        "defence. *Strongest*: of all attackers measured, the one that leaves least (of claims "
+        "about black boxes: of those). *Control*: the same attack on something without a trained "
+        "autoencoder; of transferred examples, the same examples. Verdict: *holds* "
         "where the strongest attacker leaves what the paper prints, *weakened* where it leaves "
         "more than of the undefended classifier, else *broken*; without attack or defence, "
         "*as printed* where within 5 points."

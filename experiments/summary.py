@@ -43,7 +43,8 @@ def table(results: Path) -> str:
     )  # fmt: skip
     caption = (
         "Accuracy in percent. *As the paper attacked*: the paper's own attacker; *adaptive*: of "
-        "all attackers that were measured, the one that leaves least, here through the defence; "
+        "all attackers that were measured (of claims about black boxes: of those), the one that "
+        "leaves least; "
         "95 % intervals over the images of all seeds. Verdicts as in each paper's page."
     )
     return Table(caption, header, tuple(rows), left=len(header)).text("pipe")
@@ -55,6 +56,8 @@ def _claim(answer: dict[str, Any]) -> tuple[str, ...]:
     claim = f"{number['defence']}, {number['dataset']}, {attack.replace('pixel', '').strip()}"
     last = cells.get("strongest", cells["as attacked"])
     data = " (stand-in data)" if last["synthetic"] else ""
+    if last["data"] not in ("", number["dataset"]):
+        data = f" (here {last['data']})" + data
     return (
         claim + data, f"{number['value']}", _percent(cells["as attacked"]), _percent(last),
         f"**{answer['verdict']}**", last["what"],

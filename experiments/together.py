@@ -21,7 +21,7 @@ _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(eq=False)
 class _Call:
     """A seed at a training."""
 
@@ -47,18 +47,18 @@ class _Meeting:
 
     def __init__(self, members: int):
         self.members, self.waiting = members, list[_Call]()
+        # Held by whoever computes: seeds take turns in everything but the trainings they share.
         self.changed = threading.Condition()
 
     def fit(self, call: _Call) -> FitResult:
         """Waits until this training was done, by this thread or another."""
-        with self.changed:
-            self.waiting.append(call)
-            while call in self.waiting:
-                if len(self.waiting) == self.members:
-                    self._run()
-                    self.changed.notify_all()
-                else:
-                    self.changed.wait()
+        self.waiting.append(call)
+        while call in self.waiting:
+            if len(self.waiting) == self.members:
+                self._run()
+                self.changed.notify_all()
+            else:
+                self.changed.wait()
         if call.error is not None:
             raise call.error
         assert call.result is not None
@@ -66,16 +66,17 @@ class _Meeting:
 
     def leave(self) -> None:
         """One seed has no more to train."""
-        with self.changed:
-            self.members -= 1
-            self.changed.notify_all()
+        self.members -= 1
+        self.changed.notify_all()
 
     def _run(self) -> None:
-        kinds = list({call.kind: None for call in self.waiting})
-        groups = [[call for call in self.waiting if call.kind == kind] for kind in kinds]
-        # What few wait for first: afterwards they may catch up with the others.
-        chosen = min(groups, key=len)
+        chosen = self.waiting
         try:
+            groups: dict[Any, list[_Call]] = {}
+            for call in self.waiting:
+                groups.setdefault(call.kind, []).append(call)
+            # What few wait for first: afterwards they may catch up with the others.
+            chosen = min(groups.values(), key=len)
             for call, result in zip(chosen, _fit(chosen), strict=True):
                 call.result = result
         except BaseException as error:
@@ -126,10 +127,11 @@ def each(
 
     def work(item: _Item) -> _Made:
         _here.set(meeting)
-        try:
-            return function(item)
-        finally:
-            meeting.leave()
+        with meeting.changed:
+            try:
+                return function(item)
+            finally:
+                meeting.leave()
 
     with ThreadPoolExecutor(len(items)) as pool:
         return list(pool.map(work, items))

@@ -226,10 +226,21 @@ class Engine:
             limit=column([SOON if task.warm else steps for task in tasks], np.int32),
         )
 
+    def _left(self, program: Program, slots: Any, ended: list[int]) -> tuple[Any, Any]:
+        """What the rows that have ended show; in small batches, since most are few."""
+        size = whole_rows(-(-self.slots // 4), self.mesh)
+        parts = []
+        for first in range(0, len(ended), size):
+            index = np.resize(ended[first : first + size], size)
+            image, fooled = leave(program, self.arrays, take(slots, index))
+            count = min(size, len(ended) - first)
+            parts.append((np.asarray(image)[:count], np.asarray(fooled)[:count]))
+        images, flags = zip(*parts, strict=True)
+        return np.concatenate(images), np.concatenate(flags)
+
     def _close(self, program, unit, slots, held, ended, queue, follow) -> None:
         stage, ball, finds = program.setting.stage, self.ball, self.finds
-        image, fooled = leave(program, self.arrays, slots)
-        image, fooled = np.asarray(image)[ended], np.asarray(fooled)[ended]
+        image, fooled = self._left(program, slots, ended)
         steps, claimed = np.asarray(slots.steps)[ended], np.isfinite(slots.norm)[ended]
         eps = np.asarray(slots.job.eps, np.float64)[ended]
         tasks = [task for task in (held[i] for i in ended) if task]
