@@ -216,7 +216,9 @@ def _predictions(
 def _mean(
     records: Sequence[Record], title: str, model: str, defence: str, attack: str
 ) -> Cell | None:
-    about = {"dataset": title, "model": model, "defence": defence, "attack": attack}
+    about = {
+        "dataset": title, "model": model, "defence": defence, "attack": attack, "norm": "linf",
+    }  # fmt: skip
     grid = sorted({r.eps for r in records if r.attack == attack and r.dataset == title})
     fields = [Query({**about, "knowledge": "white-box", "eps": eps}) for eps in grid if eps > 0]
     cells = [cell for cell in (find(records, query) for query in fields) if cell is not None]
@@ -255,7 +257,7 @@ def _curves(records: Sequence[Record], title: str, model: str) -> list[Record]:
         r for r in records
         if (r.dataset, r.model) == (title, model) and r.defence in ("none", *PURIFIERS)
         and r.attack != "autoattack" and r.knowledge in ("none", OBLIVIOUS, "white-box")
-        and r.norm != "l2" and len(grids[r.attack]) > 3
+        and r.norm != "l2" and 0 in grids[r.attack]
         and not (r.attack.startswith("pgd") and r.attack.count("-") > 1)
     ]  # fmt: skip
 
