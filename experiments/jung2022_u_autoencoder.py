@@ -16,7 +16,6 @@ does.
 """
 
 import dataclasses
-import time
 from pathlib import Path
 
 from experiments import jung2022_report, measuring, studies, together
@@ -115,10 +114,9 @@ PRESETS = {
 
 def main(config: Config) -> None:
     """U-Autoencoder (Jung et al. 2022): paper against ours, table 1 and figure 1."""
-    start = time.monotonic()
     folder = ensure_folder(Path(config.output) / f"jung2022_u_autoencoder-{config.preset}")
     units = [(name, seed) for name in config.datasets for seed in config.seeds]
-    with studies.progress(2 * len(units)) as done:
+    with studies.progress(2 * len(units), folder) as done:
         few = config.seeds[: config.variant_seeds]
         trained: dict[tuple[str, int], Parts] = {}
 
@@ -144,7 +142,7 @@ def main(config: Config) -> None:
         trained[name, config.seeds[0]].study.data.title: SETS[name][0] for name in config.datasets
     }
     outcome = jung2022_report.outcome(config, trained, records, paper_names)
-    publish(outcome, config, folder, time.monotonic() - start)
+    publish(outcome, config, folder)
 
 
 def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> list[Record]:

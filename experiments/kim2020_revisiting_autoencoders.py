@@ -17,7 +17,6 @@ attack leaves anything.
 """
 
 import dataclasses
-import time
 import types
 from pathlib import Path
 
@@ -197,13 +196,13 @@ PRESETS = {
 
 def main(config: Config) -> None:
     """Revisiting role of autoencoders (Kim et al. 2020): tables 1 to 4, figures 2 and 4."""
-    start = time.monotonic()
     folder = ensure_folder(Path(config.output) / f"kim2020_revisiting_autoencoders-{config.preset}")
     titles: dict[str, str] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     records: list[Record] = []
     around: dict[str, Around] = {}
-    with studies.progress(2 * len(config.datasets) * len(config.seeds)) as done:
+    parts_in_all = 2 * len(config.datasets) * len(config.seeds)
+    with studies.progress(parts_in_all, folder) as done:
 
         def train_one(unit: tuple[str, int]) -> Parts:
             (name, seed), setting = unit, getattr(config, unit[0])
@@ -228,7 +227,7 @@ def main(config: Config) -> None:
                 titles[paper_name], shapes[paper_name] = data.title, data.image_shape
                 done(f"{name}, seed {seed}: attacked")
     outcome = kim2020_report.outcome(config, titles, shapes, records, around)
-    publish(outcome, config, folder, time.monotonic() - start)
+    publish(outcome, config, folder)
 
 
 if __name__ == "__main__":

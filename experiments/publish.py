@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 
+from experiments import studies
 from experiments.answers import Answer, over_seeds, side_by_side
 from experiments.paper_numbers import PAPERS
 from jaxdefense.errors import DataError
@@ -73,20 +74,19 @@ class Outcome:
     figures: Sequence[tuple[str, str, Any]] = ()
 
 
-def publish(outcome: Outcome, config: Any, folder: Path, seconds: float) -> Path:
+def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
     """Writes everything below ``folder / "results"`` and says on the console what was found.
 
     Args:
         outcome: what was found.
         config: the dataclass that decided it.
         folder: of the run.
-        seconds: wall time; of a run that only draws again, the first run's is kept.
 
     Returns:
         The page, ``README.md``.
     """
     results = ensure_folder(folder / "results")
-    meta = _meta(PAPERS[outcome.paper], config, results / RECORDS, seconds)
+    meta = _meta(PAPERS[outcome.paper], config, results / RECORDS, studies.spent(folder))
     write_json(results / RECORDS, list(outcome.records), meta)
     told = {
         "meta": meta,
@@ -114,7 +114,7 @@ def _meta(script: str, config: Any, path: Path, seconds: float) -> dict[str, Any
     with contextlib.suppress(DataError, OSError):
         _, before = read_json(path)
         if before.get("config") == settings:
-            seconds = max(seconds, before["wall_seconds"])
+            seconds = before["wall_seconds"]  # what draws again measures nothing
     return {
         "command": f"python -m experiments.{script} {_arguments()}".strip(),
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",

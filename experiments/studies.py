@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from tqdm import tqdm
 from experiments.harness import Study
 from jaxdefense import data
 from jaxdefense.errors import MissingDataError
+from jaxdefense.reporting import write_atomically
 
 
 def prepare(config: Any, name: str, stand_in: str, seed: int, folder: Path, **shape: Any) -> Study:
@@ -42,13 +45,31 @@ def prepare(config: Any, name: str, stand_in: str, seed: int, folder: Path, **sh
     return Study(folder.name, found, x_val, y_val, place, seed, config.n_eval)
 
 
+CLOCK = "seconds.json"
+
+
 @contextlib.contextmanager
-def progress(total: int) -> Iterator[Callable[[str], None]]:
-    """A bar over the parts of a run with the time left; call what it gives when one is done."""
+def progress(total: int, folder: Path) -> Iterator[Callable[[str], None]]:
+    """A bar over the parts of a run with the time left; call what it gives when one is done.
+
+    Args:
+        total: parts.
+        folder: of the run; the time is noted there, so that a run that was killed and started again
+            knows what it took in all (see `spent`), but for the part in flight.
+    """
+    start, before = time.monotonic(), spent(folder)
     with tqdm(total=total, unit="part", dynamic_ncols=True) as bar:
 
         def done(what: str) -> None:
+            write_atomically(folder / CLOCK, json.dumps(before + time.monotonic() - start))
             bar.update()
             bar.set_postfix_str(what)
 
         yield done
+
+
+def spent(folder: Path) -> float:
+    """Seconds of all starts of a run."""
+    with contextlib.suppress(OSError, ValueError):
+        return float(json.loads((folder / CLOCK).read_text()))
+    return 0.0

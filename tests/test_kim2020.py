@@ -1,7 +1,6 @@
 """The script of Kim et al. 2020 from end to end in its smallest setting."""
 
 import dataclasses
-import re
 
 import pytest
 
@@ -30,11 +29,8 @@ def finished(config, tmp_path_factory):
 
 def test_every_printed_number_has_an_answer_or_a_reason(finished, capsys):
     assert coverage.main(["--papers", "4", "--results", str(finished)]) == 0
-    # Tables 1 and 4 on MNIST at least; the other data set is not in this preset.
-    found = re.search(r"88 numbers: (\d+) answered, (\d+) with a reason", capsys.readouterr().out)
-    answered, reasons = map(int, found.groups())
-    assert answered + reasons == 88
-    assert 14 + 2 <= answered <= 56
+    # The other data set is not in this preset.
+    assert "88 numbers: 56 answered, 32 with a reason" in capsys.readouterr().out
 
 
 def test_the_page_shows_what_was_measured_and_says_that_data_stand_in(finished):

@@ -3,13 +3,25 @@
 import dataclasses
 import json
 import math
+import types
 
+import jax.numpy as jnp
+import numpy as np
 import pytest
+from flax import linen as nn
 
-from experiments import coverage, jung2022_u_autoencoder, paper_numbers, studies, summary
+from experiments import (
+    coverage,
+    jung2022_u_autoencoder,
+    measuring,
+    paper_numbers,
+    studies,
+    summary,
+)
 from experiments.answers import Query, answers, find, judge, over_seeds, pool, side_by_side
 from experiments.paper_numbers import Number
 from experiments.publish import ANSWERS
+from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import DataError, InputError
 from jaxdefense.evaluation import interval, store
 from jaxdefense.reporting import Record, read_json
@@ -106,6 +118,25 @@ def test_without_a_defence_it_is_the_gap(value, verdict):
     assert judge(number, {"as attacked": pool([record(value=value)])}, None) == verdict
 
 
+def test_a_net_trained_without_reconstruction_is_no_defence():
+    baseline = dataclasses.replace(NUMBER, defence="joint lambda=0", value="29")
+    trained = dataclasses.replace(NUMBER, defence="joint lambda=4", value="90")
+    records = [
+        record(defence="joint lambda=0", value=0.3),
+        record(defence="joint lambda=4", value=0.7),
+    ]
+    asked = lambda n: {"as attacked": Query({"defence": n.defence})}
+    verdicts = [a.verdict for a in answers([baseline, trained], records, asked)]
+    assert verdicts == ["as printed", "weakened"]
+
+
+def test_a_row_names_our_data_where_it_is_not_the_papers():
+    asked = lambda n: {"as attacked": Query({})}
+    for title, shown in (("GTSRB", "Fingers: ours GTSRB"), ("Fingers", "Fingers")):
+        (row,) = side_by_side(answers([NUMBER], [record(dataset=title)], asked)).rows
+        assert row[1] == shown
+
+
 def test_an_answer_has_cells_or_a_reason():
     other = dataclasses.replace(NUMBER, eps="0.2")
     third = dataclasses.replace(NUMBER, eps="0.3")
@@ -184,6 +215,46 @@ def test_a_stand_in_takes_the_place_of_data_that_is_not_there(tmp_path, monkeypa
     assert "digits stands in" in capsys.readouterr().out + capsys.readouterr().err
     assert study.data.image_shape == (8, 8, 1)
     assert len(study.y_val) == TINY.n_train // 10
+
+
+class Bump(nn.Module):
+    """Class 1 where the image's mean is about 0.6, and nowhere else."""
+
+    def __call__(self, x):
+        return jnp.stack([jnp.zeros(len(x)), 0.0025 - (x.mean((1, 2, 3)) - 0.6) ** 2], -1)
+
+
+def test_a_grid_is_what_each_radius_leaves_by_itself(tmp_path):
+    """FGSM may overshoot: what papers report is not what is broken up to a radius."""
+    study = studies.prepare(TINY, "gtsrb", "digits", 0, tmp_path, size=8, channels=1)
+    x, y = np.full((4, 8, 8, 1), 0.5, np.float32), np.zeros(4, np.int32)
+    study.__dict__["examples"] = (x, y)
+    curves = {
+        method: measuring.curve(
+            study,
+            "net",
+            "none",
+            attacks.fgsm(linf),
+            Frozen(Bump(), {}),
+            (0.0, 0.1, 0.3),
+            method=method,
+        )
+        for method in ("grid", "nested")
+    }
+    assert [r.value for r in curves["nested"]] == [1, 0, 0]
+    assert [r.value for r in curves["grid"]] == [1, 0, 1]
+    assert (curves["grid"][2].low, curves["grid"][2].high) == pytest.approx(interval(4, 4))
+
+
+def test_a_run_knows_what_all_its_starts_took(tmp_path, monkeypatch):
+    now = iter((0.0, 60.0, 1000.0, 1030.0))
+    clock = types.SimpleNamespace(monotonic=lambda: next(now))
+    monkeypatch.setattr(studies, "time", clock)
+    assert studies.spent(tmp_path) == 0
+    for seconds in (60, 90):
+        with studies.progress(1, tmp_path) as done:
+            done("a part")
+        assert studies.spent(tmp_path) == seconds
 
 
 def test_the_table_over_all_papers_is_that_of_the_results():
