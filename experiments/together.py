@@ -25,6 +25,7 @@ _Made = TypeVar("_Made")
 class _Call:
     """A seed at a training."""
 
+    place: int
     positional: tuple[Any, ...]
     settings: dict[str, Any]
     result: FitResult | None = None
@@ -73,10 +74,11 @@ class _Meeting:
         chosen = self.waiting
         try:
             groups: dict[Any, list[_Call]] = {}
-            for call in self.waiting:
+            for call in sorted(self.waiting, key=lambda call: call.place):
                 groups.setdefault(call.kind, []).append(call)
-            # What few wait for first: afterwards they may catch up with the others.
-            chosen = min(groups.values(), key=len)
+            # What few wait for first, for they may catch up with the others then; of those the
+            # first seed's, which has most to train.
+            chosen = min(groups.values(), key=lambda group: (len(group), group[0].place))
             for call, result in zip(chosen, _fit(chosen), strict=True):
                 call.result = result
         except BaseException as error:
@@ -98,15 +100,17 @@ def _fit(calls: Sequence[_Call]) -> list[FitResult]:
     return training.fit_together(objectives, variables, optimizers[0], x_train, y_train, **settings)
 
 
-_here: contextvars.ContextVar[_Meeting | None] = contextvars.ContextVar("meeting", default=None)
+_here: contextvars.ContextVar[tuple[_Meeting, int] | None]
+_here = contextvars.ContextVar("meeting", default=None)
 
 
 def fit(*positional: Any, **settings: Any) -> FitResult:
     """`jaxdefense.training.fit`, together with the other seeds where `each` runs them."""
-    meeting = _here.get()
-    if meeting is None:
+    here = _here.get()
+    if here is None:
         return training.fit(*positional, **settings)
-    return meeting.fit(_Call(positional, settings))
+    meeting, place = here
+    return meeting.fit(_Call(place, positional, settings))
 
 
 def each(
@@ -125,8 +129,8 @@ def each(
         return [function(item) for item in items]
     meeting = _Meeting(len(items))
 
-    def work(item: _Item) -> _Made:
-        _here.set(meeting)
+    def work(place: int, item: _Item) -> _Made:
+        _here.set((meeting, place))
         with meeting.changed:
             try:
                 return function(item)
@@ -134,4 +138,4 @@ def each(
                 meeting.leave()
 
     with ThreadPoolExecutor(len(items)) as pool:
-        return list(pool.map(work, items))
+        return list(pool.map(work, range(len(items)), items))
