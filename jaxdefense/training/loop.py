@@ -13,8 +13,8 @@ import optax
 
 from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Objective
-from jaxdefense.training.run import Checkpoint, FitResult, Run, Validate, begin, run_epoch
-from jaxdefense.training.state import make_step, make_steps
+from jaxdefense.training.run import Checkpoint, FitResult, Validate, begin, packed, run_epoch
+from jaxdefense.training.state import Step, make_step, make_steps
 from jaxdefense.training.turns import Turns
 from jaxdefense.typing import PyTree
 
@@ -166,6 +166,7 @@ def fit_together(
             f"images and labels of trainings in one program have one shape, but these have "
             f"{sorted(shapes)}: take subsets of one size"
         )
+    size = min(batch_size, len(x_train[0]))
     runs = [
         begin(
             objectives[i], variables[i], optimizer, x_train[i], y_train[i], key=keys[i],
@@ -178,32 +179,22 @@ def fit_together(
     with runs[0].bar:
         for run in runs:
             run.restore()
+        held: tuple[list[int], Step, jax.Array, jax.Array] | None = None
         while pending := [i for i, run in enumerate(runs) if not run.journal.done]:
             # A kill may have come between two of their saves: those behind go first.
             behind = min(int(runs[i].state.step) for i in pending)
             group = [i for i in pending if int(runs[i].state.step) == behind]
-            _epoch_together(group, runs, objectives, optimizer, batch_size, x_train, y_train)
+            if held is None or held[0] != group:
+                chosen = [objectives[i] for i in group]
+                step = (
+                    make_step(chosen[0], optimizer, size)
+                    if len(group) == 1
+                    else make_steps(chosen, optimizer, size)
+                )
+                images = packed([jnp.asarray(x_train[i]) for i in group])
+                labels = packed([jnp.asarray(y_train[i], jnp.int32) for i in group])
+                held = (group, step, images, labels)
+            run_epoch([runs[i] for i in group], *held[1:])
+            for i in group:
+                runs[i].finish_epoch()
     return [run.result() for run in runs]
-
-
-def _epoch_together(
-    group: Sequence[int],
-    runs: Sequence[Run],
-    objectives: Sequence[Objective | Turns],
-    optimizer: optax.GradientTransformation,
-    batch_size: int,
-    x_train: Sequence[np.ndarray],
-    y_train: Sequence[np.ndarray],
-) -> None:
-    size = min(batch_size, len(x_train[0]))
-    chosen = [runs[i] for i in group]
-    if len(group) == 1:
-        step = make_step(objectives[group[0]], optimizer, size)
-        images, labels = jnp.asarray(x_train[group[0]]), jnp.asarray(y_train[group[0]], jnp.int32)
-    else:
-        step = make_steps([objectives[i] for i in group], optimizer, size)
-        images = jnp.stack([jnp.asarray(x_train[i]) for i in group])
-        labels = jnp.stack([jnp.asarray(y_train[i], jnp.int32) for i in group])
-    run_epoch(chosen, step, images, labels)
-    for run in chosen:
-        run.finish_epoch()

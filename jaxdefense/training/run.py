@@ -220,11 +220,11 @@ def run_epoch(runs: Sequence[Run], step: Step, images: jax.Array, labels: jax.Ar
     first, split = runs[0], [jax.random.split(run.key) for run in runs]
     epoch, done = divmod(int(first.state.step), first.steps_per_epoch)
     count = images.shape[-4]
-    order = _packed(
+    order = packed(
         [jax.random.permutation(jax.random.fold_in(key, epoch), count) for key, _ in split]
     )
-    key = _packed([key for _, key in split])
-    state = _packed([run.state for run in runs])
+    key = packed([key for _, key in split])
+    state = packed([run.state for run in runs])
     checked_at = time.monotonic()
     for position in range(done + 1, first.steps_per_epoch + 1):
         state = step(state, key, order, images, labels)
@@ -241,7 +241,8 @@ def run_epoch(runs: Sequence[Run], step: Step, images: jax.Array, labels: jax.Ar
                 run.save()
 
 
-def _packed(trees: Sequence[Any]) -> Any:
+def packed(trees: Sequence[Any]) -> Any:
+    """Trees of several trainings as one with a leading axis; of one training as it is."""
     return trees[0] if len(trees) == 1 else jax.tree.map(lambda *a: jnp.stack(a), *trees)
 
 
