@@ -44,10 +44,15 @@ def runs(row: Row, count: int) -> float:
     return float(ours(row, count)["gradients"]) / row["steps"]
 
 
-def above(row: Row) -> float:
-    """How much more ours leaves than the strongest peer, at the worst of the radii."""
-    peers = np.min([np.asarray(curve["accuracy"]) for curve in row["curves"].values()], axis=0)
-    return float((np.asarray(ours(row, len(row["radii"]))["accuracy"]) - peers).max())
+def above(accuracy: dict[str, Any]) -> float:
+    """How much more ours leaves than the strongest peer, at the worst of the radii.
+
+    Args:
+        accuracy: of each library and of "ours", robust accuracy ``[runs, radii]``.
+    """
+    means = {who: np.mean(runs, axis=0) for who, runs in accuracy.items()}
+    mine = means.pop("ours")
+    return float((mine - np.min(list(means.values()), axis=0)).max())
 
 
 def line(row: Row) -> str:
@@ -78,7 +83,7 @@ def _curve(meta: dict[str, Any], found: Sequence[Row]) -> Table:
         f"{meta['cores']} cores: seconds, of ours without compiling; * ran at one radius only, "
         "times their number. Times faster than the fastest on PyTorch. Gradients: of ours, as a "
         "multiple of one run at one radius on all images. Points: above the strongest peer that "
-        "ran at all radii."
+        "ran at all radii, by the means of so many runs; several where one leaves a doubt."
     )
     body = []
     for row in found:
@@ -92,10 +97,10 @@ def _curve(meta: dict[str, Any], found: Sequence[Row]) -> Table:
         body.append(
             (NAMES[row["network"]], str(row["n"]), f"{mine['seconds']:.2f}", *cells, jax,
              f"{theirs(row, count) / mine['seconds']:.1f}", f"{runs(row, count):.2f}",
-             f"{100 * above(row):+.1f}")
+             f"{100 * above(row['accuracy']):+.1f}", str(len(row["accuracy"]["ours"])))
         )  # fmt: skip
     header = ("network", "n", "ours", *found[0]["single"], "foolbox on JAX", "times faster",
-              "gradients", "points above, at worst")  # fmt: skip
+              "gradients", "points above, at worst", "runs")  # fmt: skip
     return Table(caption, header, tuple(body), 1)
 
 
@@ -122,9 +127,10 @@ def _many(found: Sequence[Row]) -> Table:
 
 def _single(found: Sequence[Row]) -> Table:
     caption = (
-        "One radius: seconds. Then a sweep in which nothing breaks over the same gradients in a "
-        "jitted loop by hand, by as many threads; one gradient of one image in microseconds, by "
-        "hand and in PyTorch; and what that is of the operations of the plain convolutions."
+        "One radius: seconds. Then a sweep in which nothing breaks over a jitted loop by hand that "
+        "takes as many gradients for the same clean and robust accuracy, by as many threads; one "
+        "gradient of one image in microseconds, by hand and in PyTorch; and what that is of the "
+        "operations of the plain convolutions."
     )
     body = []
     for row in found:
@@ -218,7 +224,7 @@ def figure(found: Sequence[Row], path: Path) -> None:
 def judge(found: Sequence[Row]) -> None:
     """Raises where ours is weaker than the strongest peer by over a point."""
     for row in found:
-        if (worst := above(row)) > 0.01 + 1e-9:
+        if (worst := above(row["accuracy"])) > 0.01 + 1e-9:
             raise JaxdefenseError(
                 f"{row['network']}: ours leaves {100 * worst:.1f} points more than the strongest "
                 "peer at one radius"
