@@ -74,7 +74,7 @@ def main(config: Config) -> None:
     same: list[dict[str, Any]] = []
     start = time.perf_counter()
     for name in config.networks:
-        net, x, y, values = _subject(config, name, folder)
+        (net, x, y), data, values = _subject(config, name, folder)
         for norm in config.norms:
             ball, tables = BALLS[norm], values[norm]
             radii = [float(eps) for eps in tables]
@@ -88,6 +88,7 @@ def main(config: Config) -> None:
                 for radius, accuracy in zip(tables, curve.raw_accuracy, strict=True):
                     row: dict[str, Any] = {"network": name, "norm": norm, "eps": radius}
                     row |= {"attack": part, "theirs": tables[radius][part], "ours": float(accuracy)}
+                    row |= {"n": len(y), "data": data}
                     row |= {
                         "gradients": spent.gradients / pairs,
                         "forwards": spent.forwards / pairs,
@@ -112,23 +113,25 @@ def main(config: Config) -> None:
     _judge(rows, same)
 
 
-def _subject(config: Config, name: str, folder: Path) -> tuple[Classifier, Any, Any, Any]:
-    """A network, its images and labels, and by norm and radius what others find, or NaN."""
+def _subject(config: Config, name: str, folder: Path) -> tuple[Any, str, dict[str, Any]]:
+    """Network, images and labels; where these are from; by norm and radius what others find."""
     if not name.startswith(TRAINED):
         net, x, y, theirs = load(Path(config.reference), name)
         by_norm = {
             norm: {k.split()[2]: v for k, v in theirs.items() if _is_for(k, norm)}
             for norm in config.norms
         }
-        return net, x, y, by_norm
+        return (net, x, y), "8 x 8 digits of the reference file", by_norm
     key = name.removeprefix(TRAINED)
     source = (config.dataset, config.data_dir, None)
     study, net = subjects.prepare(key, source, folder, config.n_eval, config.seed)
     nobody = dict.fromkeys((*PARTS, "all"), math.nan)
     radii = subjects.SUBJECTS[key].radii
-    return net, *study.examples, {
-        norm: {str(eps): nobody for eps in radii[norm]} for norm in config.norms
-    }  # fmt: skip
+    return (
+        (net, *study.examples),
+        study.data.provenance,
+        {norm: {str(eps): nobody for eps in radii[norm]} for norm in config.norms},
+    )
 
 
 def load(folder: Path, name: str) -> tuple[Classifier, np.ndarray, np.ndarray, dict[str, Any]]:
@@ -218,13 +221,10 @@ def _text(rows: list[dict[str, Any]], same: list[dict[str, Any]], fmt: str) -> s
         cells.setdefault(at, {})[row["attack"]] = (row["theirs"], row["ours"])
     parts = (*PARTS, "all")
     caption = (
-        "Robust accuracy %, AutoAttack's own code / ours, each attack of `standard` alone and all "
-        "together; reference networks: 200 images of 8 x 8 digits."
+        "Robust accuracy %, each attack of `standard` alone and all together: AutoAttack's own "
+        "code / ours, or ours alone on networks trained here, of which nobody else has values."
     )
-    lines = tuple(
-        (*at, *(f"{_percent(a)} / {_percent(b)}" for a, b in (found[p] for p in parts)))
-        for at, found in cells.items()
-    )
+    lines = tuple((*at, *(_both(*found[p]) for p in parts)) for at, found in cells.items())
     table = Table(caption, ("network", "norm", "eps", *parts), lines, 3)
     layouts = sorted({name for row in same for name in row["differ"]})
     caption = "Rows broken in one batch, and rows that break otherwise in other batches."
@@ -233,11 +233,12 @@ def _text(rows: list[dict[str, Any]], same: list[dict[str, Any]], fmt: str) -> s
          *(f"{r['differ'].get(n, '-')}" for n in layouts)) for r in same
     )  # fmt: skip
     other = Table(caption, ("network", "norm", "eps", "broken", *layouts), lines, 3)
-    return f"{table.text(fmt)}\n\n{other.text(fmt)}\n"
+    about = dict.fromkeys(f"- {r['network']}: n = {r['n']}; {r['data']}" for r in rows)
+    return "\n\n".join([table.text(fmt), other.text(fmt), "\n".join(about)]) + "\n"
 
 
-def _percent(value: float) -> str:
-    return "-" if math.isnan(value) else f"{100 * value:.1f}"
+def _both(theirs: float, ours: float) -> str:
+    return " / ".join(f"{100 * value:.1f}" for value in (theirs, ours) if not math.isnan(value))
 
 
 def _judge(rows: list[dict[str, Any]], same: list[dict[str, Any]]) -> None:
