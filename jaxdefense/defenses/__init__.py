@@ -1,20 +1,24 @@
-"""Purifiers that explain a defence's gain away: controls, by function and by name.
+"""Purifiers: generative ones to compare with, and controls that explain a defence's gain away.
 
 A purifier is any callable from images ``[b, h, w, c]`` in [0, 1] to images of the same shape in
-[0, 1]; ``Purified(purifier, classifier)`` deploys it. Trained ones are `Frozen` autoencoders. These
-here have learned nothing about adversarial examples, most of them nothing at all: where one of them
-does as well as a learned purifier, its gain is no merit of learning.
+[0, 1]; ``Purified(purifier, classifier)`` deploys it. Trained ones are `Frozen` autoencoders, or
+made by `latent_noise`, `puvae` and `defense_gan`. The controls, by function and by name, have
+learned nothing about adversarial examples, most of them nothing at all: where one of them does as
+well as a learned purifier, its gain is no merit of learning.
 """
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxdefense.defenses.defense_gan import defense_gan as defense_gan
 from jaxdefense.defenses.filters import bit_depth as bit_depth
 from jaxdefense.defenses.filters import blur as blur
 from jaxdefense.defenses.filters import identity as identity
 from jaxdefense.defenses.filters import resample as resample
 from jaxdefense.defenses.jpeg import jpeg as jpeg
+from jaxdefense.defenses.latent_noise import latent_noise as latent_noise
 from jaxdefense.defenses.pca import pca as pca
+from jaxdefense.defenses.puvae import puvae as puvae
 from jaxdefense.defenses.untrained import untrained as untrained
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.typing import Purifier

@@ -232,7 +232,7 @@ class Engine:
         parts = []
         for first in range(0, len(ended), size):
             index = np.resize(ended[first : first + size], size)
-            image, fooled = leave(program, self.arrays, take(slots, index))
+            image, fooled = leave(program, self.arrays, slots, index)
             count = min(size, len(ended) - first)
             parts.append((np.asarray(image)[:count], np.asarray(fooled)[:count]))
         images, flags = zip(*parts, strict=True)

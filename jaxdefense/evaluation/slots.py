@@ -1,108 +1,25 @@
-"""Slots: a fixed number of rows under attack, each at its own radius and step, as array programs.
-
-A row that fools does not stop: its radius shrinks below what it needed, and the search goes on from
-where it stands, until it fools no more. So one run gives an upper bound on each row's distance that
-is close to the least radius at which the attack succeeds, for few steps beyond the first success.
-"""
+"""Slots as array programs: a fixed number of rows under attack, each at its own radius and step."""
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdefense.attacks.attack import stage_keys
-from jaxdefense.attacks.search import Goal, Stage, State, begin, moves, where
+from jaxdefense.attacks.search import State, moves, where
 from jaxdefense.classifiers import Static, apply, join
 from jaxdefense.convolutions import canonicalize
 from jaxdefense.evaluation.devices import by_row
+from jaxdefense.evaluation.shrinking import Job, Setting, Slots, calm, judge
 from jaxdefense.geometry import Ball
 from jaxdefense.hoisting import hoisted
 from jaxdefense.losses import margin
-from jaxdefense.typing import Flags, Images, Keys, Labels, PerExample, Radii
+from jaxdefense.typing import Flags, Images, PerExample
 
 # Gradients of one guess.
 LOOKS = 3
-# Give up on a row that has fooled after so many radii in turn at which it did not again.
-_TRIES = 3
-# Of the radius that fooled last: how far one shrinking goes at least and at most.
-_LEAST, _MOST = 0.95, 0.4
-# A row stops where its margin would vanish at more than this many times the next radius below.
-_HOPE = 1.15
-_ROUND = 1 - 2e-6
-
-
-class Job(NamedTuple):
-    """What is to be done in each slot; every leaf ``[b, ...]``.
-
-    Attributes:
-        keys: of the examples.
-        x, y: clean image and label.
-        eps: the radius to start at.
-        behind: by how much the clean image is classified correctly (margin, positive).
-        shrink: whether to go on below a radius that fools; else the row stops there.
-        start: where to begin instead of where the search would, where `warm`.
-        warm: see there. A row that begins elsewhere makes another run than from scratch, so that
-            its failure says nothing: it is given up after `limit` steps.
-        limit: steps without success.
-    """
-
-    keys: Keys
-    x: Images
-    y: Labels
-    eps: Radii
-    behind: PerExample
-    shrink: Flags
-    start: Images
-    warm: Flags
-    limit: jax.Array
-
-
-class Slots(NamedTuple):
-    """Rows under attack.
-
-    Attributes:
-        job: what they do.
-        goal, state: of the search.
-        reach: the current radius.
-        low: the largest radius at which a row that has fooled failed since.
-        steps: made in this job; up to the first success only they prove anything.
-        stale: since the last success, or the last change of radius.
-        tries: radii given up since the first success.
-        found: the fooling image nearest to the clean one.
-        norm: of its perturbation; inf where nothing has fooled.
-        going: whether the row still moves.
-    """
-
-    job: Job
-    goal: Goal
-    state: State
-    reach: Radii
-    low: Radii
-    steps: jax.Array
-    stale: jax.Array
-    tries: jax.Array
-    found: Images
-    norm: PerExample
-    going: Flags
-
-
-class Setting(NamedTuple):
-    """What a program is compiled for.
-
-    Attributes:
-        stage: whose steps are made.
-        ball: whose norm is shrunk.
-        patience: steps without success before another radius is tried.
-        whole: make all the steps and keep what the search thinks best (minimum-norm searches, which
-            have no radius).
-    """
-
-    stage: Stage
-    ball: Ball
-    patience: int
-    whole: bool
 
 
 class Program(NamedTuple):
@@ -117,69 +34,6 @@ class Program(NamedTuple):
     setting: Setting
     static: Static
     mesh: Mesh | None
-
-
-def judge(setting: Setting, slots: Slots, state: State, radii: jax.Array) -> Slots:
-    """Slots after a move: what fooled is kept, radii shrink, rows with no more to gain stop."""
-    if setting.whole:
-        return slots._replace(state=state, going=slots.going & (slots.steps < setting.stage.steps))
-    # Where nothing fools, as in most steps, there is nothing to measure and to copy.
-    hit, hopeless, aim, state, found, norm = jax.lax.cond(
-        state.fooled.any(),
-        lambda: _success(setting.ball, slots, state, radii),
-        lambda: (
-            jnp.zeros_like(state.fooled), jnp.zeros_like(state.fooled), slots.reach, state,
-            slots.found, slots.norm,
-        ),
-    )  # fmt: skip
-    stale = jnp.where(hit, 0, slots.stale + 1)
-    tired = jnp.isfinite(norm) & (stale >= setting.patience)
-    low = jnp.where(tired, slots.reach, slots.low)
-    reach = jnp.where(hit, aim, jnp.where(tired, 0.5 * (slots.reach + norm), slots.reach))
-    tries = slots.tries + tired
-    below = _below(norm, radii)
-    over = jnp.where(
-        jnp.isfinite(norm),
-        ~slots.job.shrink | (below <= low) | hopeless | (tries >= _TRIES),
-        slots.steps >= slots.job.limit,
-    )
-    return slots._replace(
-        state=state,
-        reach=reach,
-        low=low,
-        stale=jnp.where(tired, 0, stale),
-        tries=tries,
-        found=found,
-        norm=norm,
-        going=slots.going & ~over,
-    )
-
-
-def _below(norm: PerExample, radii: jax.Array) -> PerExample:
-    """The next radius of interest below; what lies within rounding of one is at it."""
-    return jnp.where(radii[None] < norm[:, None] * _ROUND, radii[None], 0.0).max(-1)
-
-
-def _success(ball: Ball, slots: Slots, state: State, radii: jax.Array) -> tuple:
-    """Which rows hit, which have no more to gain, the next radii; state, finds and norms then."""
-    x = slots.job.x
-    norm = ball.norm(state.best - x)
-    hit = state.fooled & (norm < slots.norm)
-    found, norm = where(hit, state.best, slots.found), jnp.where(hit, norm, slots.norm)
-    # If the margin grew evenly with the radius, this is where it would have passed zero.
-    behind = slots.job.behind
-    share = behind / (behind + jnp.maximum(state.ahead, 0.0))
-    hopeless = hit & (share * norm > _HOPE * _below(norm, radii))
-    aim = jnp.maximum(norm * jnp.clip(share, _MOST, _LEAST), 0.5 * (slots.low + norm))
-    fresh = begin(x)  # so that the next success shows
-    state = state._replace(
-        # The next point to be read was made for the old radius.
-        x=where(hit, ball.project(x, state.x, jnp.where(hit, aim, slots.reach)), state.x),
-        best=where(hit, fresh.best, state.best),
-        ahead=jnp.where(hit, fresh.ahead, state.ahead),
-        fooled=jnp.where(hit, fresh.fooled, state.fooled),
-    )
-    return hit, hopeless, aim, state, found, norm
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -221,36 +75,70 @@ def advance(
     """Steps until no more than `least` rows of each device move."""
 
     def work(arrays, radii, least, slots: Slots) -> Slots:
-        do = moves(program.setting.stage, join(arrays, program.static))
+        setting = program.setting
+        do = moves(setting.stage, join(arrays, program.static))
 
-        def step(slots: Slots) -> Slots:
+        def only_going(new: Slots, slots: Slots) -> Slots:
+            return jax.tree.map(lambda new, old: where(slots.going, new, old), new, slots)
+
+        def step(slots: Slots) -> tuple[Slots, jax.Array]:
             job = slots.job
             state = do.step(job.keys, slots.steps, slots.state, job.x, slots.goal, slots.reach)
-            new = judge(program.setting, slots._replace(steps=slots.steps + 1), state, radii)
-            return jax.tree.map(lambda new, old: where(slots.going, new, old), new, slots)
+            moved = slots._replace(steps=slots.steps + 1)
+            if setting.whole:
+                return only_going(judge(setting, moved, state, radii), slots), jnp.zeros((), bool)
+            won = (state.fooled & slots.going).any()
+            quiet = calm(setting, moved, state, radii)
+            # Where a row has won, all are judged outside, from where they stood.
+            undone: dict[str, Any] = {
+                name: jnp.where(won, getattr(slots, name), getattr(quiet, name))
+                for name in ("reach", "low", "stale", "tries", "going")
+            }
+            return only_going(quiet._replace(**undone), slots), won
 
         if jax.default_backend() == "cpu":
             step = hoisted(step, slots)
-        return jax.lax.while_loop(lambda slots: slots.going.sum() > least, step, slots)
+
+        def on(slots: Slots) -> jax.Array:
+            return slots.going.sum() > least
+
+        def until_one_wins(slots: Slots) -> Slots:
+            slots, won = jax.lax.while_loop(
+                lambda held: ~held[1] & on(held[0]),
+                lambda held: step(held[0]),
+                (slots, jnp.zeros((), bool)),
+            )
+            if setting.whole:
+                return slots
+            settle = lambda slots: only_going(judge(setting, slots, slots.state, radii), slots)
+            return jax.lax.cond(won, settle, lambda slots: slots, slots)
+
+        return jax.lax.while_loop(on, until_one_wins, slots)
 
     return by_row(program.mesh, work, (arrays, radii, least), slots)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def leave(program: Program, arrays: list[jax.Array], slots: Slots) -> tuple[Images, Flags]:
-    """What each row has to show, and whether that fools the function."""
+def leave(
+    program: Program, arrays: list[jax.Array], slots: Slots, index: jax.Array
+) -> tuple[Images, Flags]:
+    """What some of the rows have to show, and whether that fools the function."""
 
     def work(arrays, slots: Slots) -> tuple[Images, Flags]:
         function, job = join(arrays, program.static), slots.job
         do = moves(program.setting.stage, function)
-        last = do.finish(job.keys, slots.state, job.x, slots.goal, slots.reach)
-        image = where(jnp.isfinite(slots.norm), slots.found, last.best)
+
+        def last(state: State) -> Images:
+            return do.finish(job.keys, state, job.x, slots.goal, slots.reach).best
+
         score = lambda image: apply(function, job.keys, image)
-        score = canonicalize(score, often=False) if jax.default_backend() == "cpu" else score
+        if jax.default_backend() == "cpu":
+            last, score = (canonicalize(part, often=False) for part in (last, score))
+        image = where(jnp.isfinite(slots.norm), slots.found, last(slots.state))
         logits = score(image)
         return image, (logits.argmax(-1) != job.y) | jnp.isnan(logits).any(-1)
 
-    return by_row(program.mesh, work, (arrays,), slots)
+    return by_row(program.mesh, work, (arrays,), take(slots, index))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))

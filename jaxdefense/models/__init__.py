@@ -15,8 +15,13 @@ from flax import linen as nn
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.models.autoencoder import Autoencoder, UAutoencoder, autoencoder, u_autoencoder
 from jaxdefense.models.chain import Chain, chain_variables, part_variables
+from jaxdefense.models.denoising import DenoisingAutoencoder
+from jaxdefense.models.efficientnet import EfficientNet, efficientnet_b0
+from jaxdefense.models.gan import GAN, Critic, Generator
+from jaxdefense.models.latent_noise import LatentNoiseAutoencoder
 from jaxdefense.models.lenet import LeNet5
 from jaxdefense.models.pooling import EncoderClassifier, PoolingAutoencoder
+from jaxdefense.models.preresnet import PreResNet, PyramidNet, preresnet, sepreresnet
 from jaxdefense.models.resnet import (
     BasicBlock,
     ResNet,
@@ -25,18 +30,31 @@ from jaxdefense.models.resnet import (
     resnet20,
     resnet56,
     resnet110,
+    seresnet20,
+    seresnet56,
+    seresnet110,
 )
+from jaxdefense.models.variational import ConditionalVAE
 from jaxdefense.models.vgg import VGG, vgg8, vgg16
 from jaxdefense.typing import PyTree
 
 __all__ = [
+    "GAN",
     "VGG",
     "Autoencoder",
     "BasicBlock",
     "Chain",
+    "ConditionalVAE",
+    "Critic",
+    "DenoisingAutoencoder",
+    "EfficientNet",
     "EncoderClassifier",
+    "Generator",
+    "LatentNoiseAutoencoder",
     "LeNet5",
     "PoolingAutoencoder",
+    "PreResNet",
+    "PyramidNet",
     "ResNet",
     "UAutoencoder",
     "build",
@@ -54,6 +72,14 @@ _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "resnet20": resnet20,
     "resnet56": resnet56,
     "resnet110": resnet110,
+    **{f"preresnet{depth}": functools.partial(preresnet, depth) for depth in (20, 56, 110)},
+    "seresnet20": seresnet20,
+    "seresnet56": seresnet56,
+    "seresnet110": seresnet110,
+    **{f"sepreresnet{depth}": functools.partial(sepreresnet, depth) for depth in (20, 56, 110)},
+    "pyramidnet110_a48": functools.partial(PyramidNet, depth=110, alpha=48),
+    "pyramidnet110_a84": functools.partial(PyramidNet, depth=110, alpha=84),
+    "efficientnet_b0": efficientnet_b0,
     "vgg16": vgg16,
     "vgg8": vgg8,
     "encoder_classifier": EncoderClassifier,
@@ -62,6 +88,8 @@ _AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {
     "autoencoder": autoencoder,
     "u_autoencoder": u_autoencoder,
     "pooling_autoencoder": PoolingAutoencoder,
+    "denoising_autoencoder": DenoisingAutoencoder,
+    "latent_noise_autoencoder": LatentNoiseAutoencoder,
 }
 
 

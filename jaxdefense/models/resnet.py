@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from jaxdefense.models.squeeze import SqueezeExcite
+
 # Initialisation and padding follow the original: He-normal weights, no bias before batch norm, and
 # one pixel on every side ("SAME" would pad a strided convolution on the right and bottom only).
 _KERNEL_INIT = nn.initializers.he_normal()
@@ -20,11 +22,14 @@ class BasicBlock(nn.Module, kw_only=True):
     Attributes:
         features: channels of the output.
         stride: stride of the first convolution and of the shortcut.
+        reduction: channels over the hidden size of squeeze-and-excitation before the sum; 0 for
+            none.
         dtype: dtype of the computation.
     """
 
     features: int
     stride: int = 1
+    reduction: int = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -32,12 +37,15 @@ class BasicBlock(nn.Module, kw_only=True):
         """Features ``[b, h / stride, w / stride, features]`` of ``[b, h, w, c]``."""
         shortcut = x
         if self.stride != 1 or x.shape[-1] != self.features:
-            shortcut = _convolution(self.features, 1, self.stride, self.dtype)(x)
-            shortcut = _batch_norm(train, self.dtype)(shortcut)
-        y = _convolution(self.features, 3, self.stride, self.dtype)(x)
-        y = nn.relu(_batch_norm(train, self.dtype)(y))
-        y = _convolution(self.features, 3, 1, self.dtype)(y)
-        y = _batch_norm(train, self.dtype)(y)
+            shortcut = convolution(self.features, 1, self.stride, self.dtype)(x)
+            shortcut = batch_norm(train, self.dtype)(shortcut)
+        y = convolution(self.features, 3, self.stride, self.dtype)(x)
+        y = nn.relu(batch_norm(train, self.dtype)(y))
+        y = convolution(self.features, 3, 1, self.dtype)(y)
+        y = batch_norm(train, self.dtype)(y)
+        if self.reduction:
+            hidden = max(1, self.features // self.reduction)
+            y = SqueezeExcite(hidden=hidden, dtype=self.dtype)(y)
         return nn.relu(y + shortcut)
 
 
@@ -49,6 +57,7 @@ class ResNet(nn.Module, kw_only=True):
     Attributes:
         blocks: number of basic blocks in each stage; ``(2, 2, 2, 2)`` is ResNet-18.
         width: channels of the first stage.
+        reduction: of squeeze-and-excitation in every block (16 in SE-ResNets); 0 for none.
         num_classes: size of the logits.
         dtype: dtype of the computation; parameters, batch statistics and logits stay float32.
 
@@ -62,6 +71,7 @@ class ResNet(nn.Module, kw_only=True):
 
     blocks: Sequence[int] = (2, 2, 2, 2)
     width: int = 64
+    reduction: int = 0
     num_classes: int = 10
     dtype: Any = jnp.float32
 
@@ -71,13 +81,14 @@ class ResNet(nn.Module, kw_only=True):
 
         With ``train=True`` batch statistics are used and updated (``mutable=["batch_stats"]``).
         """
-        x = _convolution(self.width, 3, 1, self.dtype)(x)
-        x = nn.relu(_batch_norm(train, self.dtype)(x))
+        x = convolution(self.width, 3, 1, self.dtype)(x)
+        x = nn.relu(batch_norm(train, self.dtype)(x))
         for stage, count in enumerate(self.blocks):
             for index in range(count):
                 x = BasicBlock(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
+                    reduction=self.reduction,
                     dtype=self.dtype,
                 )(x, train)
         x = x.mean(axis=(1, 2))
@@ -109,7 +120,23 @@ def resnet110(width: int = 16, **kwargs: Any) -> ResNet:
     return ResNet(**{"blocks": (18, 18, 18), "width": width, **kwargs})
 
 
-def _convolution(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+def seresnet20(**kwargs: Any) -> ResNet:
+    """ResNet-20 with squeeze-and-excitation: 274,847 parameters for 10 classes."""
+    return resnet20(**{"reduction": 16, **kwargs})
+
+
+def seresnet56(**kwargs: Any) -> ResNet:
+    """ResNet-56 with squeeze-and-excitation: 862,889 parameters for 10 classes."""
+    return resnet56(**{"reduction": 16, **kwargs})
+
+
+def seresnet110(**kwargs: Any) -> ResNet:
+    """ResNet-110 with squeeze-and-excitation: 1,744,952 parameters for 10 classes."""
+    return resnet110(**{"reduction": 16, **kwargs})
+
+
+def convolution(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
+    """A convolution without bias, padded alike on all sides."""
     return nn.Conv(
         features,
         (size, size),
@@ -121,5 +148,6 @@ def _convolution(features: int, size: int, stride: int, dtype: Any) -> nn.Conv:
     )
 
 
-def _batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
+def batch_norm(train: bool, dtype: Any) -> nn.BatchNorm:
+    """Batch norm as in the original: momentum 0.9."""
     return nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype)

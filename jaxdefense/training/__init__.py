@@ -20,9 +20,12 @@ from jaxdefense.training.objectives import (
     with_augmentation,
 )
 from jaxdefense.training.optim import compute_dtype, optimizer, schedule
+from jaxdefense.training.purification import purification
 from jaxdefense.training.state import TrainState
 from jaxdefense.training.trades import trades
 from jaxdefense.training.turns import Turns, in_turn
+from jaxdefense.training.variational import variational
+from jaxdefense.training.wasserstein import wasserstein
 
 __all__ = [
     "Checkpoint",
@@ -45,11 +48,14 @@ __all__ = [
     "joint",
     "mean",
     "optimizer",
+    "purification",
     "reconstruction",
     "schedule",
     "supervised",
     "tempered",
     "trades",
     "validation",
+    "variational",
+    "wasserstein",
     "with_augmentation",
 ]

@@ -192,6 +192,7 @@ def forward(
     key: jax.Array,
     x: Images,
     method: str | None = None,
+    **inputs: Any,
 ) -> tuple[Any, PyTree]:
     """What a linen module makes of images in training mode, and its new state.
 
@@ -201,8 +202,9 @@ def forward(
         key: of this call.
         x: images.
         method: of the model; its call when not given.
+        **inputs: further ones of the call.
     """
     variables, rngs = {"params": params, **model_state}, {"dropout": key}
     return model.apply(
-        variables, x, train=True, mutable=list(model_state), rngs=rngs, method=method
+        variables, x, train=True, mutable=list(model_state), rngs=rngs, method=method, **inputs
     )

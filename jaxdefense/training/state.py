@@ -24,7 +24,7 @@ class TrainState:
     Attributes:
         params: what the optimizer changes.
         model_state: other variables, such as batch statistics.
-        opt_state: state of the optimizer; a tuple with one for each of `Turns`.
+        opt_state: state of the optimizer; with `Turns`, a tuple of as many as they have.
         step: int32, steps taken.
         bad_step: int32, the first step whose loss or result was not finite; -1 while there is none.
             It is kept on the device so that the host need not wait for every step.
@@ -69,7 +69,8 @@ def init_state(
     metrics: Metrics = {}
     for each in _turns(objective):
         metrics |= jax.eval_shape(each, params, variables, key, x, y)[1][1]
-    states = tuple(optimizer.init(params) for _ in _turns(objective))
+    count = max(objective.states) + 1 if isinstance(objective, Turns) else 1
+    states = tuple(optimizer.init(params) for _ in range(count))
     return TrainState(
         params=params,
         model_state=variables,
@@ -138,23 +139,23 @@ def _compiled(
         key = jax.random.fold_in(key, state.step)
         params, model_state = state.params, state.model_state
         several = isinstance(objective, Turns)
-        opt_states = state.opt_state if several else (state.opt_state,)
+        opt_states = list(state.opt_state) if several else [state.opt_state]
+        places = objective.states if isinstance(objective, Turns) else (0,)
         metrics: Metrics = {}
-        losses, new_states = [], []
-        for turn, (each, opt_state) in enumerate(zip(_turns(objective), opt_states, strict=True)):
+        losses = []
+        for turn, (each, place) in enumerate(zip(_turns(objective), places, strict=True)):
             (loss, (model_state, found)), gradients = jax.value_and_grad(each, has_aux=True)(
                 params, model_state, jax.random.fold_in(key, turn) if turn else key, x, y
             )
-            updates, opt_state = optimizer.update(gradients, opt_state, params)
+            updates, opt_states[place] = optimizer.update(gradients, opt_states[place], params)
             params = optax.apply_updates(params, updates)
             losses.append(loss)
             metrics |= found
-            new_states.append(opt_state)
         bad = (state.bad_step < 0) & ~_all_finite((losses, params, model_state))
         return TrainState(
             params=params,
             model_state=model_state,
-            opt_state=tuple(new_states) if several else new_states[0],
+            opt_state=tuple(opt_states) if several else opt_states[0],
             step=state.step + 1,
             bad_step=jnp.where(bad, state.step + 1, state.bad_step),
             totals={

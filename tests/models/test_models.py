@@ -9,6 +9,7 @@ import pytest
 
 from jaxdefense import models
 from jaxdefense.errors import InputError, UnknownNameError
+from jaxdefense.models.efficientnet import Stage
 
 
 def shapes_of(model, image_shape):
@@ -90,6 +91,22 @@ VGG8 = (2, 2, 2, 2), (64, 128, 256, 512)
         ("resnet20", {}, (32, 32, 3), 272_474),  # Gilbert 2020
         ("resnet56", {}, (32, 32, 3), resnet_parameters((9, 9, 9), 16, 10)),
         ("resnet110", {}, (32, 32, 3), resnet_parameters((18, 18, 18), 16, 10)),
+        # As pytorchcv and tf2cv print them; Gilbert 2020 took its networks from these.
+        ("seresnet20", {}, (32, 32, 3), 274_847),
+        ("seresnet56", {}, (32, 32, 3), 862_889),
+        ("seresnet110", {}, (32, 32, 3), 1_744_952),
+        ("preresnet20", {}, (32, 32, 3), 272_282),
+        ("preresnet56", {}, (32, 32, 3), 855_578),
+        ("preresnet110", {}, (32, 32, 3), 1_730_522),
+        ("sepreresnet20", {}, (32, 32, 3), 274_559),
+        ("sepreresnet56", {}, (32, 32, 3), 862_601),  # Gilbert 2020
+        ("sepreresnet110", {}, (32, 32, 3), 1_744_664),
+        ("pyramidnet110_a48", {}, (32, 32, 3), 1_772_706),
+        ("pyramidnet110_a84", {}, (32, 32, 3), 3_904_446),
+        ("efficientnet_b0", {"num_classes": 1000}, (32, 32, 3), 5_288_548),
+        ("efficientnet_b0", {}, (32, 32, 3), 4_020_358),
+        ("denoising_autoencoder", {}, (32, 32, 3), 3_795),  # Gilbert 2020
+        ("latent_noise_autoencoder", {}, (32, 32, 1), 88_667),  # Mandal 2023
         ("vgg16", {}, (32, 32, 3), 14_728_266),
         ("vgg16", {}, (32, 32, 3), vgg_parameters(*VGG16, (), 10, 32)),
         (
@@ -124,13 +141,24 @@ SMALL = {
     "resnet20": {"width": 4},
     "resnet56": {"width": 2, "blocks": (1, 1, 1)},
     "resnet110": {"width": 2, "blocks": (1, 1, 1)},
+    **{
+        f"{kind}{depth}": {"width": 2, "blocks": (1, 1, 1)}
+        for kind in ("preresnet", "seresnet", "sepreresnet")
+        for depth in (20, 56, 110)
+    },
+    "pyramidnet110_a48": {"width": 2, "depth": 8, "alpha": 6},
+    "pyramidnet110_a84": {"width": 2, "depth": 8, "alpha": 6},
+    "efficientnet_b0": {"stages": (Stage(6, 4, 2, 2, 3),), "stem": 4, "head": 8},
     "vgg16": {"width": 2},
     "vgg8": {"width": 2, "hidden": (8, 8)},
     "autoencoder": {"width": 2},
     "u_autoencoder": {"width": 2},
     "pooling_autoencoder": {"widths": (2, 3, 4)},
+    "denoising_autoencoder": {"widths": (3, 2)},
+    "latent_noise_autoencoder": {"features": (2, 2, 3), "hidden": 5, "code": 2},
     "encoder_classifier": {"widths": (2, 3, 4), "hidden": (5,)},
 }
+NORMALIZED = ("resnet", "vgg", "pyramidnet", "efficientnet", "latent_noise")
 
 
 def test_every_model_has_a_small_setting_here():
@@ -163,7 +191,7 @@ def test_training_mode_updates_batch_statistics_only_where_there_are_some(name):
         variables,
         images,
     )
-    assert bool(state) == ("resnet" in name or "vgg" in name)
+    assert bool(state) == any(part in name for part in NORMALIZED)
     rest = {name: value for name, value in variables.items() if name != "params"}
     assert jax.tree.structure(dict(state)) == jax.tree.structure(rest)
 
@@ -198,6 +226,13 @@ def test_autoencoders_stay_in_the_box_even_with_huge_weights(name, settings):
     assert y.shape == (3, *image)
     assert y.min() == 0
     assert y.max() == 1
+
+
+@pytest.mark.parametrize("image", [(28, 28, 1), (32, 32, 3), (15, 9, 2)])
+def test_the_denoising_autoencoder_gives_images_of_the_same_shape(image):
+    model = models.build("denoising_autoencoder")
+    x = jax.ShapeDtypeStruct((2, *image), jnp.float32)
+    assert jax.eval_shape(model.apply, shapes_of(model, image), x).shape == x.shape
 
 
 @pytest.mark.parametrize("image", [(28, 28, 1), (32, 32, 3), (15, 9, 2)])
