@@ -95,9 +95,8 @@ class EfficientNet(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model = EfficientNet(stages=(Stage(6, 8, 2, 2, 3),), stem=4, head=16)
-        >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 3)))
-        >>> model.apply(variables, jax.numpy.zeros((2, 32, 32, 3))).shape
+        >>> model, x = EfficientNet(), jax.numpy.zeros((2, 32, 32, 3))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), x)[0].shape
         (2, 10)
     """
 

@@ -20,9 +20,8 @@ class Generator(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model = Generator(features=4)
-        >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 128)))
-        >>> model.apply(variables, jax.numpy.zeros((2, 128))).shape
+        >>> model, code = Generator(), jax.numpy.zeros((2, 128))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), code)[0].shape
         (2, 28, 28, 1)
     """
 
@@ -58,8 +57,8 @@ class Critic(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model, x = Critic(features=4), jax.numpy.zeros((2, 28, 28, 1))
-        >>> model.apply(model.init(jax.random.key(0), x), x).shape
+        >>> model, x = Critic(), jax.numpy.zeros((2, 28, 28, 1))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), x)[0].shape
         (2,)
     """
 
@@ -83,9 +82,8 @@ class GAN(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model = GAN(generator=Generator(features=4), critic=Critic(features=4))
-        >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 28, 28, 1)))
-        >>> sorted(variables["params"])
+        >>> model, x = GAN(), jax.numpy.zeros((2, 28, 28, 1))
+        >>> sorted(jax.eval_shape(model.init, jax.random.key(0), x)["params"])
         ['critic', 'generator']
     """
 

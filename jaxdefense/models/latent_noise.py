@@ -32,9 +32,8 @@ class LatentNoiseAutoencoder(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model = LatentNoiseAutoencoder()
-        >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 1)))
-        >>> model.apply(variables, jax.numpy.zeros((2, 32, 32, 1))).shape
+        >>> model, x = LatentNoiseAutoencoder(), jax.numpy.zeros((2, 32, 32, 1))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), x)[0].shape
         (2, 32, 32, 1)
     """
 

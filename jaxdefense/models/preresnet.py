@@ -61,9 +61,8 @@ class PreResNet(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model = PreResNet(blocks=(1, 1), width=8)
-        >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 3)))
-        >>> model.apply(variables, jax.numpy.zeros((2, 32, 32, 3))).shape
+        >>> model, x = PreResNet(), jax.numpy.zeros((2, 32, 32, 3))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), x)[0].shape
         (2, 10)
     """
 
@@ -148,9 +147,8 @@ class PyramidNet(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model = PyramidNet(depth=8, alpha=6, width=4)
-        >>> variables = model.init(jax.random.key(0), jax.numpy.zeros((1, 32, 32, 3)))
-        >>> model.apply(variables, jax.numpy.zeros((2, 32, 32, 3))).shape
+        >>> model, x = PyramidNet(), jax.numpy.zeros((2, 32, 32, 3))
+        >>> jax.eval_shape(model.init_with_output, jax.random.key(0), x)[0].shape
         (2, 10)
     """
 

@@ -28,10 +28,9 @@ class ConditionalVAE(nn.Module, kw_only=True):
 
     Example:
         >>> import jax
-        >>> model = ConditionalVAE(features=4, hidden=16, kernel=3)
-        >>> x, y = jax.numpy.zeros((2, 28, 28, 1)), jax.numpy.arange(2)
-        >>> variables = model.init(jax.random.key(0), x, y)
-        >>> image, mean, std = model.apply(variables, x, y)
+        >>> model, x, y = ConditionalVAE(), jax.numpy.zeros((2, 28, 28, 1)), jax.numpy.arange(2)
+        >>> outputs, _ = jax.eval_shape(model.init_with_output, jax.random.key(0), x, y)
+        >>> image, mean, std = outputs
         >>> image.shape, mean.shape
         ((2, 28, 28, 1), (2, 32))
     """
