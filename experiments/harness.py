@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,9 @@ from jaxdefense.checkpoints import Checkpoints
 from jaxdefense.data import Dataset, as_images, augment
 from jaxdefense.training import (
     Classification,
+    Objective,
     Reconstruction,
+    Turns,
     alternating,
     joint,
     optimizer,
@@ -166,12 +169,41 @@ def train_jointly(
     return _train(study, part, "cla", model, training, objective, measure, more, initial)
 
 
+def train_model(
+    study: Study,
+    part: str,
+    model: nn.Module,
+    training: Training,
+    objective: Objective | Turns,
+    about: Mapping[str, Any],
+    initial: Frozen | None = None,
+    betas: tuple[float, float] | None = None,
+) -> tuple[Frozen, list[dict[str, float]]]:
+    """A model by any objective, which says what counts, to its last epoch; from its checkpoint.
+
+    Args:
+        study, part, training, initial: as in `train_classifier`; images are not shifted.
+        model: a linen module. Without `initial` it is called with images to be initialised.
+        objective: made by a function of `jaxdefense.training`.
+        about: what the objective holds, as plain values (of weights their `digest`): a checkpoint
+            of another one is refused.
+        betas: of Adam at a constant learning rate, as adversarial networks are trained; the cosine
+            schedule of all other trainings by default.
+
+    Returns:
+        The model and its training history.
+    """
+    adam = None if betas is None else _constant_adam(training.lr, *betas)
+    more = {**about, "betas": betas and list(betas)}
+    return _train(study, part, "obj", model, training, objective, None, more, initial, adam)
+
+
 def _in_front(purifier: Purifier | None) -> dict[str, Any]:
     """What tells a purifier from others, for the configuration of a checkpoint."""
     if purifier is None:
         return {"purifier": None, "purifier_weights": None}
     kind = getattr(purifier, "module", None) or jax.tree.structure(purifier)
-    return {"purifier": repr(kind), "purifier_weights": _digest(purifier)}
+    return {"purifier": repr(kind), "purifier_weights": digest(purifier)}
 
 
 def _shift(pixels: int, key: jax.Array, x: jax.Array) -> jax.Array:
@@ -187,7 +219,7 @@ def _deploy(purifier: Purifier | None, model: nn.Module, variables: Any) -> Clas
     return net if purifier is None else Purified(purifier, net)
 
 
-def _train(study, part, stream, model, training, objective, measure, more, initial=None):
+def _train(study, part, stream, model, training, objective, measure, more, initial=None, adam=None):
     data = study.data
     # From a name and not from a count, so that adding a part changes no other.
     key = jax.random.fold_in(study.key, int.from_bytes(stream.encode(), "little"))
@@ -195,7 +227,7 @@ def _train(study, part, stream, model, training, objective, measure, more, initi
         variables = models.initialize(model, key, data.image_shape)
     else:
         variables = initial.variables
-        more = more | {"initial": _digest(variables)}
+        more = more | {"initial": digest(variables)}
     steps = training.epochs * max(1, len(data.x_train) // training.batch_size)
     config = {
         "part": part,
@@ -210,7 +242,7 @@ def _train(study, part, stream, model, training, objective, measure, more, initi
         result = together.fit(
             objective,
             variables,
-            _adam(training.lr, steps),
+            _adam(training.lr, steps) if adam is None else adam,
             data.x_train,
             data.y_train,
             key=key,
@@ -229,14 +261,23 @@ def _adam(lr: float, steps: int) -> optax.GradientTransformation:
     return optimizer("adam", schedule("cosine", lr, steps))
 
 
+@functools.cache
+def _constant_adam(lr: float, b1: float, b2: float) -> optax.GradientTransformation:
+    return optax.adam(lr, b1, b2)
+
+
 def _in_float32(model: nn.Module) -> nn.Module:
     """Attacked and scored in float32, whatever it was trained in."""
     if isinstance(model, models.Chain):
         purifier, classifier = map(_in_float32, (model.purifier, model.classifier))
         return models.Chain(purifier=purifier, classifier=classifier)
+    if isinstance(model, models.GAN):
+        generator = model.generator.clone(dtype=np.float32)
+        return models.GAN(generator=generator, critic=model.critic.clone(dtype=np.float32))
     return model.clone(dtype=np.float32)
 
 
-def _digest(variables: Any) -> str:
+def digest(variables: Any) -> str:
+    """What tells weights from others."""
     leaves = jax.tree.leaves(variables)
     return hashlib.sha256(b"".join(np.asarray(leaf).tobytes() for leaf in leaves)).hexdigest()[:16]

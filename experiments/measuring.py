@@ -16,6 +16,7 @@ import numpy as np
 
 from experiments.harness import Study
 from jaxdefense.attacks import Attack, gaussian
+from jaxdefense.classifiers import apply, is_random
 from jaxdefense.data import as_images
 from jaxdefense.evaluation import (
     Crafted,
@@ -27,11 +28,12 @@ from jaxdefense.evaluation import (
     recall,
     reliability,
 )
+from jaxdefense.evaluation.clean import clean_correct
 from jaxdefense.evaluation.gradients import Of
 from jaxdefense.evaluation.identity import identity
 from jaxdefense.precision import float32_products
 from jaxdefense.reporting import Record, write_atomically
-from jaxdefense.typing import Classifier
+from jaxdefense.typing import Classifier, example_keys
 
 # The sweep says "surrogate" where the attacker differentiates another function.
 OBLIVIOUS, TRANSFER = "oblivious", "transfer"
@@ -89,6 +91,7 @@ def static(
     radii: Sequence[float],
     progress: Callable[[str], None] = print,
     knowledge: str = OBLIVIOUS,
+    alone: int | None = None,
 ) -> list[Record]:
     """Examples crafted once on one function and shown to others, as the papers do; as records.
 
@@ -101,6 +104,9 @@ def static(
         radii: each is crafted by itself.
         progress: called with one line for each function.
         knowledge: what the attacker is called.
+        alone: with a number, attacked images count by themselves, as papers report them, and a
+            random function's answer to them is the mean over so many draws; else only what is
+            right both clean and attacked counts.
 
     Returns:
         One record for each function and radius.
@@ -109,15 +115,16 @@ def static(
     crafted = functools.cache(lambda eps: craft(attack, source, x, y, eps, study.key))
     records = []
     for defence, deployed in shown_to.items():
-        name = identity(attack, deployed, x, y, list(radii), study.key, source, "static")
-        right = _kept(
+        method = "static" if alone is None else f"static, {alone} draws alone"
+        name = identity(attack, deployed, x, y, list(radii), study.key, source, method)
+        right = kept(
             study.folder / "sweeps" / f"static-{attack.name}-{name[:16]}.json",
-            functools.partial(_right, deployed, crafted, radii),
+            functools.partial(_right, deployed, crafted, radii, alone),
         )
         for eps, count in zip(radii, right, strict=True):
-            low, high = interval(count, len(y))
+            low, high = interval(round(count), len(y))
             records.append(
-                _cell(
+                cell(
                     study, model=model, defence=defence, attack=attack.name, knowledge=knowledge,
                     norm=attack.ball.name if attack.ball else "sigma", eps=np.float32(eps),
                     value=count / len(y), low=low, high=high, n=len(y),
@@ -130,13 +137,20 @@ def static(
     return records
 
 
-def _right(
-    deployed: Classifier, crafted: Callable[[float], Crafted], radii: Sequence[float]
-) -> list[int]:
+def _right(deployed: Classifier, crafted: Callable, radii: Sequence, alone: int | None) -> list:
+    if alone is not None:
+        return [_right_alone(deployed, crafted(eps), alone) for eps in radii]
     return [int(crafted(eps).accuracy(deployed).robust.sum()) for eps in radii]
 
 
-def _kept(path: Path, measure: Callable[[], list]) -> list:
+def _right_alone(deployed: Classifier, made: Crafted, draws: int) -> float:
+    shown = np.where(made.valid[:, None, None, None], made.x_adv, made.x)
+    draws, rows = draws if is_random(deployed) else 1, min(128, made.n)
+    keys = (jax.random.fold_in(made.key, index) for index in range(draws))
+    return sum(int(clean_correct(deployed, shown, made.y, k, rows).sum()) for k in keys) / draws
+
+
+def kept(path: Path, measure: Callable[[], list]) -> list:
     """Numbers from a file, or measured and written to it."""
     with contextlib.suppress(OSError, ValueError):
         return json.loads(path.read_text())
@@ -189,7 +203,7 @@ def amplitudes(study: Study, model: str, defence: str, deployed: Classifier) -> 
         found = gradient_amplitude(deployed, x, y, of=of)
         for what, values in (("pixel mean", found.mean), ("pixel sum", found.total)):
             records.append(
-                _cell(
+                cell(
                     study, model=model, defence=defence, attack="none", knowledge="white-box",
                     norm="linf", eps=0.0, metric=f"gradient of {of}, {what}",
                     value=values.mean(dtype=np.float64), low=np.nan, high=np.nan, n=len(y),
@@ -225,7 +239,7 @@ def around(study: Study, deployed: Classifier, eps: float) -> Around:
         return [found.offsets.tolist(), loss.tolist(), told]
 
     name = identity(gaussian(), deployed, x, y, [eps], study.key, None, "around")
-    offsets, loss, checks = _kept(study.folder / "sweeps" / f"around-{name[:16]}.json", measure)
+    offsets, loss, checks = kept(study.folder / "sweeps" / f"around-{name[:16]}.json", measure)
     return Around(offsets, np.array(loss), [tuple(check) for check in checks])
 
 
@@ -235,26 +249,28 @@ def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Recor
     # Noise of strength 0 leaves the images as they are.
     name = identity(gaussian(), deployed, x, y, [0.0], study.key, None, "clean")
     path = study.folder / "sweeps" / f"clean-{name[:16]}.json"
-    (right,) = _kept(path, lambda: [int((_predict(deployed, x) == y).sum())])
+    (right,) = kept(path, lambda: [int((outputs(deployed, x, study.key).argmax(-1) == y).sum())])
     low, high = interval(right, len(y))
-    return _cell(
+    return cell(
         study, model=model, defence=defence, attack="none", knowledge="none", norm="linf",
         eps=0.0, value=right / len(y), low=low, high=high, n=len(y), gradients=0, forwards=len(y),
     )  # fmt: skip
 
 
-def _predict(deployed: Classifier, x: np.ndarray, size: int = 256) -> np.ndarray:
+def outputs(function: Callable, x: np.ndarray, key: jax.Array, size: int = 256) -> np.ndarray:
+    """Logits, or images where it is a purifier, of a function that may be random."""
     # All chunks of one shape, for one program.
     size = min(size, len(x))
     padded = np.concatenate([x, np.broadcast_to(x[:1], (-len(x) % size, *x.shape[1:]))])
-    chunks = padded.reshape(-1, size, *x.shape[1:])
+    keys = example_keys(key, len(padded)).reshape(-1, size)
+    chunks = zip(keys, padded.reshape(-1, size, *x.shape[1:]), strict=True)
     with float32_products():
-        return np.concatenate([_classify(deployed, chunk) for chunk in chunks])[: len(x)]
+        return np.concatenate([_call(function, *chunk) for chunk in chunks])[: len(x)]
 
 
 @jax.jit
-def _classify(deployed: Classifier, x: jax.Array) -> jax.Array:
-    return deployed(x).argmax(-1)
+def _call(function: Callable, keys: jax.Array, x: jax.Array) -> jax.Array:
+    return apply(function, keys, x)
 
 
 def _record(
@@ -267,7 +283,7 @@ def _record(
         value = curve.raw_accuracy[i]
         low, high = interval(round(value * curve.n), curve.n)
     share = lambda total: total // len(curve.radii) + (i < total % len(curve.radii))
-    return _cell(
+    return cell(
         study, model=model, defence=defence, attack=curve.attack, knowledge=knowledge,
         norm=curve.norm, eps=curve.radii[i], value=value, low=low, high=high, n=curve.n,
         gradients=share(curve.evaluations.gradients), forwards=share(curve.evaluations.forwards),
@@ -275,7 +291,7 @@ def _record(
     )  # fmt: skip
 
 
-def _cell(study: Study, **measured) -> Record:
+def cell(study: Study, **measured) -> Record:
     """A record with what all cells of a study have in common."""
     data = study.data
     return Record(

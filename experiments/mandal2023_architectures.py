@@ -1,0 +1,51 @@
+"""Figure 5 of Mandal 2023 as tables of layers, parameters, and what the script leaves out."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from experiments.mandal2023_parts import FGSM_AE, LARGE, Parts
+from jaxdefense.models import count_parameters
+from jaxdefense.reporting import Table
+
+
+def sizes(first: Mapping[str, Parts]) -> Table:
+    """Parameters of all networks."""
+    parts = next(iter(first.values()))
+    held = {f"{parts.model}, the paper's VGG-16": parts.net}
+    held |= {} if parts.large is None else {LARGE: parts.large}
+    held |= {"autoencoder": parts.autoencoders[FGSM_AE]}
+    held |= {f"autoencoder, {name}": variant for name, variant in parts.variants.items()}
+    held |= {name: purifier.function for name, purifier in parts.baselines.items()}
+    rows = tuple((name, f"{count_parameters(one.variables):,}") for name, one in held.items())
+    caption = (
+        "Parameters that are trained, of this run's widths. The paper's autoencoder has 88,667; "
+        "its classifier has 8 convolutions and 3 dense layers, not 16 layers."
+    )
+    return Table(caption, ("network", "parameters"), rows, 1)
+
+
+def layers(first: Mapping[str, Parts]) -> list[str]:
+    """The framework (figure 5): autoencoder, then classifier, layer by layer."""
+    parts = next(iter(first.values()))
+    x = jnp.zeros((1, *parts.study.data.image_shape))
+    plain = {"width": 140, "force_terminal": False, "no_color": True}
+    told = []
+    for name, net in (("autoencoder", parts.autoencoders[FGSM_AE]), (parts.model, parts.net)):
+        shown = net.module.tabulate(jax.random.key(0), x, console_kwargs=plain)
+        told.append(f"Figure 5 of the paper, the {name}:\n\n```\n{shown.strip()}\n```")
+    return [*told, LEFT_OUT]
+
+
+LEFT_OUT = """Left out, and why:
+
+- Figure 1 is Szegedy et al.'s, of ImageNet.
+- Batch statistics in batch norm at test time, as the public code has them: one image's answer would
+  depend on the others of its batch.
+- Images outside [0, 1], which the public code's PGD may leave behind: they are no images.
+- The classifier of Fashion-MNIST as a continuation of MNIST's training, as in the notebook: one
+  line in the paper ("transfer learning") without a number of its own.
+- L-BFGS, JSMA, one-pixel, GeoDA and defensive distillation, named in passing: other norms or no
+  autoencoder; no number is printed.
+- A Bayesian autoencoder: the paper's further work."""

@@ -1,0 +1,120 @@
+"""What `mandal2023_convolutional_autoencoder` measures for the paper's tables, of one seed."""
+
+import dataclasses
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+from experiments import measuring
+from experiments.harness import Study
+from experiments.mandal2023_functions import dropping
+from experiments.mandal2023_lineup import FEW, Lineup, grids
+from experiments.mandal2023_parts import AUTOENCODERS, LARGE, PGD_AE, RADII, Parts
+from jaxdefense import Purified, eot
+from jaxdefense.reporting import Record
+from jaxdefense.typing import Classifier
+
+DROPOUT, TRAINING = ", dropout on", ", dropout on, training images"
+"""Added to a classifier's name where it is scored as the public code does it."""
+WHITE_BOX = "white-box"
+
+
+def _silent(line: str) -> None:
+    """The script's bar says how far it is."""
+
+
+curve = functools.partial(measuring.curve, progress=_silent)
+shown = functools.partial(measuring.static, progress=_silent)
+minimum = functools.partial(measuring.minimum, progress=_silent)
+
+
+def attacked(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Record]:
+    """The classifier, and the autoencoders in front of it, attacked in every way.
+
+    Args:
+        team: the attackers.
+        config: of the script.
+        dataset: the paper's name for the data.
+        parts: what was trained.
+    """
+    yield from _bare(team, dataset, parts)
+    yield from _transferred(team, config, dataset, parts)
+    yield from _coded(team, config, dataset, parts)
+    for name in AUTOENCODERS.values():
+        yield from _white_box(team, config, dataset, parts, name)
+
+
+def _bare(team: Lineup, dataset: str, parts: Parts) -> Iterator[Record]:
+    """Classifiers without a defence; of VGG-16 what the tables print only."""
+    study, net, large = parts.study, parts.net, parts.large
+    fgsm, pgd = grids(dataset)
+    yield measuring.clean(study, parts.model, "none", net)
+    for each in (team.free, *team.suite, team.grey):
+        yield from curve(study, parts.model, "none", each, net, tuple(sorted({*fgsm, *pgd})))
+    if large is not None:
+        yield measuring.clean(study, LARGE, "none", large)
+        for each, eps in ((team.coded_fgsm, fgsm), (team.fgsm, fgsm), (team.pgd, pgd)):
+            yield from shown(
+                study, LARGE, each, large, {"none": large}, eps, knowledge=WHITE_BOX, alone=1
+            )
+
+
+def _transferred(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Record]:
+    """Examples crafted on the classifier alone, without the faults of the public code."""
+    study, net, model = parts.study, parts.net, parts.model
+    defended = {name: parts.behind(name) for name in parts.autoencoders}
+    others: dict[str, Classifier] = {**defended, **parts.controls}
+    for name, deployed in others.items():
+        yield measuring.clean(study, model, name, deployed)
+    fgsm, pgd = grids(dataset)
+    for each, eps in ((team.fgsm, fgsm), (team.coded_fgsm, fgsm), (team.pgd, pgd)):
+        yield from shown(study, model, each, net, {"none": net}, eps, knowledge=WHITE_BOX, alone=1)
+        yield from shown(study, model, each, net, others, eps, alone=config.draws)
+    for each in team.leaks:
+        every: dict[str, Classifier] = {"none": net, **defended}
+        yield from shown(study, model, each, net, every, FEW, alone=config.draws)
+
+
+def _coded(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Record]:
+    """With the faults of the public code: dropout on, logits for a loss, training images."""
+    study, net, draws = parts.study, dropping(parts.net), config.draws
+    bare = {"none": net}
+    defended = {name: parts.behind(name, net) for name in parts.autoencoders}
+    fgsm, pgd = grids(dataset)
+    at = functools.partial(shown, knowledge=WHITE_BOX, alone=draws)
+    for each, eps in ((team.coded_fgsm, fgsm), (team.pgd, (RADII[PGD_AE],))):
+        yield from at(study, parts.model + DROPOUT, each, net, bare, eps)
+        yield from shown(study, parts.model + DROPOUT, each, net, defended, eps, alone=draws)
+    again = _on_training_images(study)
+    yield from at(again, parts.model + TRAINING, team.coded_pgd, net, bare, pgd)
+
+
+def _on_training_images(study: Study) -> Study:
+    """Images that the classifier was trained on, in place of test images."""
+    data = study.data
+    swapped = dataclasses.replace(
+        data, x_test=data.x_train, y_test=data.y_train, groups_test=data.groups_train,
+        provenance=f"{data.provenance}, training images in place of test images",
+    )  # fmt: skip
+    return dataclasses.replace(study, data=swapped)
+
+
+def _white_box(
+    team: Lineup, config: Any, dataset: str, parts: Parts, name: str
+) -> Iterator[Record]:
+    """An autoencoder with its noise, attacked through the whole."""
+    few = dataclasses.replace(parts.study, n_eval=config.n_adaptive)
+    deployed, model = parts.behind(name), parts.model
+    mean = eot(deployed, config.draws)
+    quiet = Purified(parts.autoencoders[name], parts.net)
+    fgsm, pgd = grids(dataset)
+    at = (RADII[name],)
+    grid = tuple(sorted({*pgd, *at}))
+    yield from curve(few, model, name, team.fgsm_mean, deployed, fgsm, mean, method="grid")
+    yield from curve(few, model, name, team.pgd_mean, deployed, grid, mean)
+    yield from curve(few, model, name, team.noiseless, deployed, grid, quiet, knowledge=WHITE_BOX)
+    yield from curve(few, model, name, team.grey, deployed, tuple(sorted({*fgsm, *pgd})))
+    for each in team.blind:
+        yield from curve(few, model, name, each, deployed, at)
+    for each in team.rand:
+        yield from curve(few, model, name, each, deployed, at, mean)

@@ -1,0 +1,133 @@
+"""The records of `mandal2023_convolutional_autoencoder`, as tables and predictions ask for them."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.answers import Cell, Query, find
+from experiments.mandal2023_cells import DROPOUT, TRAINING, WHITE_BOX
+from experiments.mandal2023_lineup import Lineup
+from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, FGSM_AE, RADII
+from experiments.measuring import OBLIVIOUS
+from jaxdefense.reporting import Record
+
+GAIN = "gain (percentage points)"
+COLUMNS = ("as attacked", "corrected", "white-box", "strongest")
+"""How a printed number is answered; `corrected` is the first without the faults of the code."""
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+    """What was measured.
+
+    Attributes:
+        records: all cells.
+        titles: the paper's name of a data set -> ours.
+        teams: the paper's name of a data set -> its attackers.
+        model: name of the classifier.
+        config: of the script.
+    """
+
+    records: Sequence[Record]
+    titles: Mapping[str, str]
+    teams: Mapping[str, Lineup]
+    model: str
+    config: Any
+
+    def called(self, dataset: str) -> str:
+        """A data set in tables: what the paper calls it, and ours where it is another."""
+        title = self.titles[dataset]
+        return dataset if title == dataset else f"{dataset}: ours {title}"
+
+    def query(self, dataset: str, defence: str, weakest: bool = False, **fields: Any) -> Query:
+        """An accuracy of the classifier in evaluation mode, unless the fields say otherwise."""
+        same = {"dataset": self.titles[dataset], "defence": defence, "model": self.model}
+        return Query({**same, "metric": "accuracy", **fields}, weakest)
+
+    def clean(self, dataset: str, defence: str) -> Query:
+        """On all test images, without an attack."""
+        return self.query(dataset, defence, attack="none", knowledge="none")
+
+    def transferred(
+        self, dataset: str, defence: str, attack: str, eps: float, mode: str = ""
+    ) -> Query:
+        """Examples crafted on the bare classifier; a mode is `DROPOUT` or `TRAINING`."""
+        known = WHITE_BOX if defence == "none" else OBLIVIOUS
+        model = self.model + mode
+        return self.query(dataset, defence, attack=attack, eps=eps, knowledge=known, model=model)
+
+    def coded(self, dataset: str, defence: str, kind: str, eps: float) -> Query:
+        """As the public code attacks, and of its own FGSM the autoencoder trained on that.
+
+        Without a defence its PGD is on training images.
+        """
+        team = self.teams[dataset]
+        if kind == "fgsm":
+            own = CODED_AE if defence == FGSM_AE else defence
+            return self.transferred(dataset, own, team.coded_fgsm.name, eps, DROPOUT)
+        if defence == "none":
+            return self.transferred(dataset, defence, team.coded_pgd.name, eps, TRAINING)
+        return self.transferred(dataset, defence, team.pgd.name, eps, DROPOUT)
+
+    def corrected(self, dataset: str, defence: str, kind: str, eps: float) -> Query:
+        """The same attack in evaluation mode on test images, with the cross-entropy, 40 steps."""
+        team = self.teams[dataset]
+        return self.transferred(dataset, defence, getattr(team, kind).name, eps)
+
+    def white_box(self, dataset: str, defence: str, kind: str, eps: float) -> Query:
+        """Through the whole defence; without one it is the corrected attack."""
+        if defence == "none":
+            return self.corrected(dataset, defence, kind, eps)
+        attack = getattr(self.teams[dataset], f"{kind}_mean").name
+        return self.query(dataset, defence, attack=attack, eps=eps, knowledge=WHITE_BOX)
+
+    def strongest(self, dataset: str, defence: str, eps: float, **fields: Any) -> Query:
+        """The l-inf attacker that leaves least at a radius, whatever it knows."""
+        return self.query(dataset, defence, weakest=True, norm="linf", eps=eps, **fields)
+
+    def ways(self, dataset: str, defence: str, kind: str, eps: float) -> dict[str, Query]:
+        """One query for each of `COLUMNS`."""
+        given = (dataset, defence, kind, eps)
+        found = (self.coded(*given), self.corrected(*given), self.white_box(*given))
+        return dict(zip(COLUMNS, (*found, self.strongest(dataset, defence, eps)), strict=True))
+
+    def first(self, query: Query) -> Query:
+        """The same of the first seed, to be compared with what was trained for that only."""
+        return dataclasses.replace(query, fields={**query.fields, "seed": self.config.seeds[0]})
+
+    def cell(self, query: Query) -> Cell | None:
+        """What answers a query."""
+        return find(self.records, query)
+
+    def cells(self, *queries: Query) -> list[Cell] | None:
+        """What answers all queries, or None where one was not measured."""
+        found = [self.cell(query) for query in queries]
+        return [cell for cell in found if cell] if all(found) else None
+
+
+def gains(view: View) -> Iterator[Record]:
+    """Percentage points that an autoencoder adds under its own attack, by seed and column."""
+    for seed in sorted({record.seed for record in view.records}):
+        own = [record for record in view.records if record.seed == seed]
+        for dataset in view.titles:
+            for kind, name in AUTOENCODERS.items():
+                queries = (view.ways(dataset, d, kind, RADII[name]) for d in (name, "none"))
+                for column, (with_it, without) in zip(COLUMNS, _pairs(*queries), strict=True):
+                    defended, bare = find(own, with_it), find(own, without)
+                    if defended and bare:
+                        gain = 100 * (defended.value - bare.value)
+                        yield _gain(own, view, dataset, name, column, gain)
+
+
+def _pairs(one: Mapping[str, Query], other: Mapping[str, Query]) -> Iterator[tuple[Query, Query]]:
+    return zip(one.values(), other.values(), strict=True)
+
+
+def _gain(own, view, dataset, name, column, gain) -> Record:
+    like = next(r for r in own if (r.dataset, r.defence) == (view.titles[dataset], name))
+    return dataclasses.replace(
+        like, model=view.model, attack="gain", knowledge=column, metric=GAIN, eps=RADII[name],
+        value=gain, low=np.nan, high=np.nan, gradients=0, forwards=0, note="",
+    )  # fmt: skip
