@@ -148,9 +148,7 @@ def _named(view) -> Table:
             for name in ("none", *AUTOENCODERS.values()):
                 told = each.name if name == "none" else f"{each.name}-eot-{view.config.draws}"
                 at = (
-                    view.query(
-                        view.called(dataset), name, attack=told, eps=eps, knowledge="white-box"
-                    )
+                    view.query(dataset, name, attack=told, eps=eps, knowledge="white-box")
                     for eps in FEW[1:]
                 )
                 rows += row(view, (view.called(dataset), name, told), [*map(view.first, at)])

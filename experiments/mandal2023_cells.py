@@ -67,12 +67,10 @@ def _transferred(team: Lineup, config: Any, dataset: str, parts: Parts) -> Itera
     for name, deployed in others.items():
         yield measuring.clean(study, model, name, deployed)
     fgsm, pgd = grids(dataset)
-    for each, eps in ((team.fgsm, fgsm), (team.coded_fgsm, fgsm), (team.pgd, pgd)):
+    at = [(team.fgsm, fgsm), (team.coded_fgsm, fgsm), (team.pgd, pgd)]
+    for each, eps in (*at, *((leak, FEW) for leak in team.leaks)):
         yield from shown(study, model, each, net, {"none": net}, eps, knowledge=WHITE_BOX, alone=1)
         yield from shown(study, model, each, net, others, eps, alone=config.draws)
-    for each in team.leaks:
-        every: dict[str, Classifier] = {"none": net, **defended}
-        yield from shown(study, model, each, net, every, FEW, alone=config.draws)
 
 
 def _coded(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Record]:
