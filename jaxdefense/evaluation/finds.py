@@ -40,9 +40,10 @@ class Finds:
         gradients, forwards, violations, attempts: what was spent and what was wrong.
     """
 
-    def __init__(self, count: int, radii: np.ndarray):
+    def __init__(self, count: int, radii: np.ndarray, known: np.ndarray | None = None):
         self.radii = radii
-        self.index = np.full(count, len(radii))
+        # Where it is known beforehand, nothing is looked for at or above that radius.
+        self.index = np.full(count, len(radii)) if known is None else np.searchsorted(radii, known)
         self.norm = np.full(count, np.inf)
         self.by = np.full((count, len(radii)), -1)
         self.gradients = self.forwards = self.violations = self.attempts = 0

@@ -48,7 +48,7 @@ def measure(
     deployed: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
-    correct: np.ndarray,
+    worth: np.ndarray,
     key: jax.Array,
     columns: np.ndarray,
     rows: int,
@@ -62,7 +62,7 @@ def measure(
     Args:
         attack, deployed, images, labels, key: as in `sweep`.
         attacked: what is differentiated.
-        correct: ``[n]``: which examples are worth attacking.
+        worth: ``[n, e]``: which examples are worth attacking at which radius.
         columns: the radii.
         rows: pairs per program call.
         early_exit: success on the attacked function ends the work on a row.
@@ -78,7 +78,7 @@ def measure(
     )  # fmt: skip
     # Of what is given, not of what is left: other parameters must fit the same program.
     size = whole_rows(min(rows, len(images) * len(columns)), program.mesh)
-    attempted = (columns > 0)[:, None] & correct
+    attempted = (columns > 0)[:, None] & worth.T
     order = np.argsort(columns, kind="stable")
     for some in order[:, None] if ascending else [order]:
         standing = attempted.copy() if not ascending else attempted & ~found.broken.any(1)

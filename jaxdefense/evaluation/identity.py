@@ -9,6 +9,7 @@ import numpy as np
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.classifiers import split
 from jaxdefense.errors import InputError
+from jaxdefense.evaluation.robustness import Robustness
 from jaxdefense.typing import Classifier
 
 # Raised whenever the same settings may give other numbers than before.
@@ -24,6 +25,7 @@ def identity(
     key: jax.Array,
     surrogate: Classifier | None,
     method: str,
+    after: Robustness | None = None,
 ) -> str:
     """A hash of the attack's settings, every parameter, image, label and radius, and the key.
 
@@ -54,7 +56,8 @@ def identity(
             _update(digest, np.asarray(array))
     if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
-    for array in (x, y, np.asarray(radii, np.float32), key):
+    known = () if after is None else (after.smallest_radius,)
+    for array in (x, y, np.asarray(radii, np.float32), key, *known):
         _update(digest, np.asarray(array))
     return digest.hexdigest()
 

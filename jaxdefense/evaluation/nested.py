@@ -63,6 +63,7 @@ class Engine:
         radii: positive, ascending.
         slots: how many rows are attacked at once.
         report: told often that nothing has gone wrong; whatever it raises ends the search.
+        known: ``[n]``: radius from which on each image is known to be broken.
     """
 
     def __init__(
@@ -76,13 +77,14 @@ class Engine:
         radii: np.ndarray,
         slots: int,
         report: Callable[[int], Any],
+        known: np.ndarray | None = None,
     ):
         self.attack, self.key, self.mesh = attack, key, local_mesh()
         self.slots, self.report = whole_rows(slots, self.mesh), report
         arrays, self.static = split(deployed)
         self.arrays = everywhere(self.mesh, arrays)
         self.images, self.labels, self.behind, self.points = images, labels, behind, images
-        self.finds, self.guessed = Finds(len(images), radii), False
+        self.finds, self.guessed = Finds(len(images), radii, known), False
         assert attack.ball is not None
         self.ball = attack.ball
         # Padded, so that another number of radii is the same program.
@@ -273,6 +275,7 @@ def nested(
     grid: np.ndarray,
     slots: int,
     report: Callable[[int], Any],
+    known: np.ndarray | None = None,
 ) -> Measured:
     """All stages one after another, each on what the earlier ones left standing.
 
@@ -283,11 +286,12 @@ def nested(
         grid: the radii, in any order.
         slots: how many rows are attacked at once.
         report: told how many (example, stage) pairs are done.
+        known: ``[n]``: radius from which on each image is known to be broken.
     """
     radii, column = np.unique(grid[grid > 0], return_inverse=True)
     examples = np.flatnonzero(worth)
     behind = -np.asarray(losses.margin(jnp.asarray(logits), jnp.asarray(labels)))
-    engine = Engine(attack, deployed, images, labels, behind, key, radii, slots, report)
+    engine = Engine(attack, deployed, images, labels, behind, key, radii, slots, report, known)
     for first, stop in attack.groups:
         for unit in range(first, stop):
             engine.search(examples, unit, unit - first)

@@ -7,6 +7,9 @@ import numpy as np
 import scipy.stats
 from tabulate import tabulate
 
+from jaxdefense.errors import InputError
+from jaxdefense.geometry import Ball
+
 
 @dataclasses.dataclass(frozen=True)
 class Evaluations:
@@ -157,6 +160,57 @@ def summarize(
     smallest = np.where(fallen, radii, np.inf).min(axis=1)
     smallest = np.where(correct, smallest, 0.0)
     return 1 - fallen.mean(0), 1 - broken.mean(0), smallest, distance
+
+
+def known_radii(
+    after: Robustness | None, ball: Ball | None, n: int, radii: np.ndarray
+) -> np.ndarray:
+    """Radius ``[n]`` from which on an earlier result says that each image is broken; inf if none.
+
+    Raises:
+        InputError: a result of another norm, of other radii or of another number of images.
+    """
+    if after is None:
+        return np.full(n, np.inf)
+    norm = "sigma" if ball is None else ball.name
+    same = after.n == n and np.array_equal(after.radii, radii) and after.norm == norm
+    if ball is None or not same:
+        raise InputError(
+            f"after: the earlier result is of {after.n} images, {len(after.radii)} radii and "
+            f"{after.norm}, this sweep of {n}, {len(radii)} and {norm}; a sweep goes on from one "
+            "of the same images and radii, in a norm whose balls are nested"
+        )
+    return after.smallest_radius
+
+
+def worst(first: Robustness, then: Robustness) -> Robustness:
+    """What either of two results of the same function, images and radii broke.
+
+    Args:
+        first, then: what an image is broken by is taken from the first of them that broke it.
+
+    Returns:
+        Costs, violations and warnings of both; the attacker's knowledge is the larger one.
+    """
+    smallest = np.minimum(first.smallest_radius, then.smallest_radius)
+    fallen = smallest[:, None] <= first.radii
+    robust = 1 - fallen.mean(0)
+    spent = (dataclasses.astuple(result.evaluations) for result in (first, then))
+    known = [result.knowledge for result in (first, then)]
+    return dataclasses.replace(
+        then,
+        robust_accuracy=robust,
+        raw_accuracy=robust,
+        interval=interval(np.rint(robust * then.n).astype(int), then.n),
+        smallest_radius=smallest,
+        distance=np.minimum(first.distance, then.distance),
+        broken_by=np.where(first.broken_by != "", first.broken_by, then.broken_by),
+        evaluations=Evaluations(*map(sum, zip(*spent, strict=True))),
+        attack="+".join(dict.fromkeys((*first.attack.split("+"), *then.attack.split("+")))),
+        knowledge=next(k for k in ("white-box", "surrogate", "none") if k in known),
+        violations=first.violations + then.violations,
+        warnings=tuple(dict.fromkeys((*first.warnings, *then.warnings))),
+    )
 
 
 def suspicions(

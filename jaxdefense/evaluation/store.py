@@ -50,7 +50,8 @@ def recall(
     Raises:
         InputError: a function that cannot be told from another; and as `sweep`.
     """
-    name = identity(attack, deployed, x, y, radii, key, surrogate, options.get("method", "nested"))
+    method, after = options.get("method", "nested"), options.get("after")
+    name = identity(attack, deployed, x, y, radii, key, surrogate, method, after)
     path = Path(folder) / f"{attack.name}-{name[:16]}.npz"
     with contextlib.suppress(Exception):  # whatever numpy and zipfile make of a damaged file
         return _read(path)

@@ -26,8 +26,10 @@ from jaxdefense.evaluation.robustness import (
     Evaluations,
     Robustness,
     interval,
+    known_radii,
     summarize,
     suspicions,
+    worst,
 )
 from jaxdefense.losses import Targeted
 from jaxdefense.precision import float32_products
@@ -50,6 +52,7 @@ def sweep(
     batch_size: int | None = None,
     progress: bool | None = False,
     resume: str | os.PathLike[str] | None = None,
+    after: Robustness | None = None,
 ) -> Robustness:
     """Robust accuracy over a grid of radii, with each example's smallest broken radius.
 
@@ -78,6 +81,8 @@ def sweep(
         resume: a folder for finished blocks of examples. A run that was killed takes up what it
             finds there; several processes (`jax.distributed`) share the work through it. Functions
             must be pytrees of arrays then, as for `recall`.
+        after: what an earlier sweep found of the same function, images and radii. Only what it
+            left standing is attacked, and the result is the worst of both.
 
     Returns:
         A `Robustness`; ``print`` shows its curve.
@@ -115,6 +120,7 @@ def sweep(
         checks.check_grid(images)
     images = images.astype(np.float32)
     labels = labels.astype(np.int32)
+    known = known_radii(after, attack.ball, len(images), grid)
     key = jnp.asarray(key) if not hasattr(key, "dtype") else key
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
@@ -138,14 +144,15 @@ def sweep(
     early_exit = white_box and not is_random(deployed) and not attack.minimal
     # A minimum-norm attack runs once, without a radius; its norms are the whole curve.
     columns = np.array([np.inf], np.float32) if attack.minimal else grid
-    worth = correct & (grid > 0).any()
+    worth = correct & ((grid > 0) & (grid < known[:, None])).any(1)
     by_search = method == "nested" and early_exit and attack.ball is not None
     # How often each example is looked at.
-    passes = len(attack.stages)
+    passes = len(attack.stages) * int(worth.sum())
+    pairs = worth[:, None] & ((columns < known[:, None]) | attack.minimal)
     if not by_search:
-        passes = int((columns > 0).sum()) * (len(attack.groups) if early_exit else 1)
+        passes = int(pairs[:, columns > 0].sum()) * (len(attack.groups) if early_exit else 1)
     bar = tqdm(
-        total=int(worth.sum()) * passes,
+        total=passes,
         desc=attack.name,
         unit="row",
         disable=None if progress is None else not progress,
@@ -163,17 +170,18 @@ def sweep(
     def part(some: np.ndarray, report: Callable[[int], Any]) -> Measured:
         if by_search:
             given = (attack, deployed, images, labels, logits, some, key, grid)
+            rest = (report, None if after is None else known)
             # Slots that are refilled four times: their last rows wait for each other.
             most = threads.each(slots, size // 4, parts)
-            return fit(lambda slots: nested(*given, slots, report), most)
+            return fit(lambda slots: nested(*given, slots, *rest), most)
         measured = functools.partial(
-            measure, attack, attacked, deployed, images, labels, some, key, columns,
-            early_exit=early_exit, ascending=ascending, report=report,
+            measure, attack, attacked, deployed, images, labels, some[:, None] & pairs, key,
+            columns, early_exit=early_exit, ascending=ascending, report=report,
         )  # fmt: skip
         # A batch of a surrogate that averages draws holds them all at once.
         most = max(1, rows // evaluations(attacked))
-        pairs = size if ascending else size * len(columns)
-        return fit(measured, threads.each(most, pairs, parts))
+        count = size if ascending else size * len(columns)
+        return fit(measured, threads.each(most, count, parts))
 
     def run(some: np.ndarray) -> Measured:
         return threads.share(part, some, bar.update, parts)
@@ -184,7 +192,7 @@ def sweep(
         else:
             found = in_blocks(
                 lambda block: run(worth & block), len(images), size, resume,
-                identity(attack, deployed, images, labels, grid, key, surrogate, method),
+                identity(attack, deployed, images, labels, grid, key, surrogate, method, after),
                 jax.process_index(), jax.process_count(),
             )  # fmt: skip
     broken, norms, by = found.broken, found.norms, found.by
@@ -203,7 +211,7 @@ def sweep(
         raw = robust  # no radius was measured by itself
     norm = "sigma" if attack.ball is None else attack.ball.name
     knowledge = "white-box" if white_box or knows(attacked, deployed) else "surrogate"
-    return Robustness(
+    result = Robustness(
         radii=grid,
         robust_accuracy=robust,
         interval=interval(np.rint(robust * len(images)).astype(int), len(images)),
@@ -228,6 +236,7 @@ def sweep(
             *undefined_losses(attack, lambda: count_classes(attacked, images, key)),
         ),
     )
+    return result if after is None else worst(after, result)
 
 
 def _host(x: Any) -> np.ndarray:
