@@ -19,6 +19,8 @@ from jaxdefense.defenses.jpeg import jpeg as jpeg
 from jaxdefense.defenses.latent_noise import latent_noise as latent_noise
 from jaxdefense.defenses.pca import pca as pca
 from jaxdefense.defenses.puvae import puvae as puvae
+from jaxdefense.defenses.smoothing import Smoothed as Smoothed
+from jaxdefense.defenses.smoothing import smoothed as smoothed
 from jaxdefense.defenses.untrained import untrained as untrained
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.typing import Purifier

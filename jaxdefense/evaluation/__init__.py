@@ -2,6 +2,8 @@
 
 from jaxdefense.evaluation.autoattack import AutoAttack as AutoAttack
 from jaxdefense.evaluation.autoattack import autoattack as autoattack
+from jaxdefense.evaluation.certificates import Certificate as Certificate
+from jaxdefense.evaluation.certificates import certify as certify
 from jaxdefense.evaluation.expense import Latency as Latency
 from jaxdefense.evaluation.expense import flops as flops
 from jaxdefense.evaluation.expense import latency as latency

@@ -122,7 +122,7 @@ def clean_logits(deployed, images, labels, key, rows, name="classifier") -> np.n
             what cannot be logits of these labels.
     """
     with float32_products():
-        logits = _all_logits(deployed, images, key, rows, name)
+        logits = all_logits(deployed, images, key, rows, name)
     checks.check_logits(logits, labels, name)
     return logits
 
@@ -140,7 +140,8 @@ def _count(static: Static, arrays: tuple, keys: Any, x: Any) -> int:
     return jax.eval_shape(call, arrays, keys, x).shape[-1]
 
 
-def _all_logits(deployed, images, key, rows, name) -> np.ndarray:
+def all_logits(deployed, images, key, rows, name) -> np.ndarray:
+    """Whatever a function returns of images without an attack ``[n, k]``; see `clean_logits`."""
     arrays, static = split(deployed)
     arrays = everywhere(None, arrays)
     rows = min(rows, len(images))
