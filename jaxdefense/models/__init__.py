@@ -15,6 +15,7 @@ from flax import linen as nn
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.models.autoencoder import Autoencoder, UAutoencoder, autoencoder, u_autoencoder
 from jaxdefense.models.chain import Chain, chain_variables, part_variables
+from jaxdefense.models.convert import from_keras, from_torch, read_h5
 from jaxdefense.models.denoising import DenoisingAutoencoder
 from jaxdefense.models.efficientnet import EfficientNet, efficientnet_b0
 from jaxdefense.models.gan import GAN, Critic, Generator
@@ -60,9 +61,12 @@ __all__ = [
     "build",
     "chain_variables",
     "count_parameters",
+    "from_keras",
+    "from_torch",
     "initialize",
     "names",
     "part_variables",
+    "read_h5",
 ]
 
 _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {

@@ -1,0 +1,158 @@
+"""Weights from PyTorch and Keras: layouts by hand, and the original frameworks where installed."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdefense import Frozen, models
+from jaxdefense.errors import InputError
+
+
+def lenet_state(variables):
+    params, state = variables["params"], {}
+    for index, name in enumerate(sorted(params)):
+        kernel = np.asarray(params[name]["kernel"])
+        if kernel.ndim == 4:
+            weight = kernel.transpose(3, 2, 0, 1)
+        elif index == 2:  # behind the flattening: (h, w, c) to (c, h, w)
+            rows, columns = kernel.shape
+            weight = kernel.reshape(-1, 16, columns).swapaxes(0, 1).reshape(rows, columns).T
+        else:
+            weight = kernel.T
+        state[f"layer{index}.weight"] = weight
+        state[f"layer{index}.bias"] = np.asarray(params[name]["bias"])
+    return state
+
+
+@pytest.fixture(scope="module")
+def lenet():
+    model = models.build("lenet5")
+    variables = models.initialize(model, jax.random.key(0), (28, 28, 1))
+    x = np.random.default_rng(0).uniform(size=(3, 28, 28, 1)).astype(np.float32)
+    return model, variables, x, np.asarray(model.apply(variables, x))
+
+
+def same(one, other):
+    jax.tree.map(np.testing.assert_array_equal, one, other)
+
+
+def test_a_state_dict_comes_back_as_the_variables_it_was_made_of(lenet):
+    model, variables, x, logits = lenet
+    made = models.from_torch(model, lenet_state(variables), (28, 28, 1), (x, logits))
+    same(made, variables)
+
+
+def test_another_network_is_told_by_its_answers(lenet):
+    model, variables, x, logits = lenet
+    with pytest.raises(InputError, match="answers otherwise than the original"):
+        models.from_torch(model, lenet_state(variables), (28, 28, 1), (x, logits + 0.1))
+
+
+def test_layers_without_a_counterpart_are_named(lenet):
+    model, variables, *_ = lenet
+    state = lenet_state(variables)
+    with pytest.raises(InputError, match="layers that the model has not: extra"):
+        models.from_torch(model, {**state, "extra.weight": np.zeros((2, 2))}, (28, 28, 1))
+    del state["layer1.weight"], state["layer1.bias"]
+    with pytest.raises(InputError, match=r"Conv_1 .* has no counterpart"):
+        models.from_torch(model, state, (28, 28, 1))
+    with pytest.raises(InputError, match="has no weight"):
+        models.from_torch(model, {"odd.gain": np.zeros(3)}, (28, 28, 1))
+
+
+def test_branches_may_be_defined_in_another_order_than_they_are_called():
+    """PyTorch's residual blocks define the shortcut last; norms go with their convolutions."""
+    model = models.build("resnet8", width=4)
+    variables = models.initialize(model, jax.random.key(0), (8, 8, 3))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda v: np.asarray(rng.uniform(0.5, 1, v.shape), np.float32), variables
+    )
+    params, stats = variables["params"], variables["batch_stats"]
+    state = {}
+
+    def unit(name, params, stats, index):
+        state[f"{name}.conv.weight"] = params[f"Conv_{index}"]["kernel"].transpose(3, 2, 0, 1)
+        norm, kept = params[f"BatchNorm_{index}"], stats[f"BatchNorm_{index}"]
+        state[f"{name}.bn.weight"], state[f"{name}.bn.bias"] = norm["scale"], norm["bias"]
+        state[f"{name}.bn.running_mean"] = kept["mean"]
+        state[f"{name}.bn.running_var"] = kept["var"]
+        state[f"{name}.bn.num_batches_tracked"] = np.array(3)
+
+    unit("stem", params, stats, 0)
+    for block in sorted(k for k in params if k.startswith("Basic")):
+        last = len(params[block]) // 2 - 1
+        order = (1, 2, 0) if last == 2 else (0, 1)
+        for place, index in enumerate(order):
+            unit(f"{block}.{place}", params[block], stats[block], index)
+    state["head.weight"] = params["Dense_0"]["kernel"].T
+    state["head.bias"] = params["Dense_0"]["bias"]
+    same(models.from_torch(model, state, (8, 8, 3)), variables)
+
+
+def test_transposed_convolutions_are_turned_round():
+    model = models.build("autoencoder", width=3)
+    variables = models.initialize(model, jax.random.key(0), (8, 8, 1))
+    state = {}
+    for name in ("Conv_0", "Conv_1", "ConvTranspose_0", "ConvTranspose_1"):
+        kernel = np.asarray(variables["params"][name]["kernel"])
+        if name.startswith("ConvT"):
+            weight = kernel[::-1, ::-1].transpose(2, 3, 0, 1)
+        else:
+            weight = kernel.transpose(3, 2, 0, 1)
+        state[f"{name}.weight"] = weight
+        state[f"{name}.bias"] = np.asarray(variables["params"][name]["bias"])
+    same(models.from_torch(model, state, (8, 8, 1)), variables)
+
+
+def test_keras_keeps_channels_last(lenet, tmp_path):
+    model, variables, x, logits = lenet
+    weights = [
+        (f"{name.lower()}/{part}", np.asarray(variables["params"][name][part]))
+        for name in sorted(variables["params"]) for part in ("kernel", "bias")
+    ]  # fmt: skip
+    same(models.from_keras(model, weights, (28, 28, 1), (x, logits)), variables)
+    with pytest.raises(InputError, match="no layer known here"):
+        models.from_keras(model, [("odd/gain", np.zeros(3))], (28, 28, 1))
+
+
+def test_files_of_keras_are_read_in_the_order_of_their_layers(lenet, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    model, variables, x, logits = lenet
+    names = sorted(variables["params"])
+    with h5py.File(tmp_path / "old.h5", "w") as file:
+        file.attrs["layer_names"] = [name.encode() for name in names]
+        for name in names:
+            group = file.create_group(name)
+            group.attrs["weight_names"] = [
+                f"{name}/{part}:0".encode() for part in ("kernel", "bias")
+            ]
+            for part in ("kernel", "bias"):
+                group[f"{name}/{part}:0"] = np.asarray(variables["params"][name][part])
+    same(models.from_keras(model, models.read_h5(tmp_path / "old.h5"), (28, 28, 1)), variables)
+    with h5py.File(tmp_path / "new.weights.h5", "w") as file:
+        for index, name in enumerate(names):
+            group = file.create_group(f"layers/layer_{index}/vars")
+            for number, part in enumerate(("kernel", "bias")):
+                group[str(number)] = np.asarray(variables["params"][name][part])
+    found = models.read_h5(tmp_path / "new.weights.h5")
+    same(models.from_keras(model, found, (28, 28, 1), (x, logits)), variables)
+    (tmp_path / "bad.h5").write_text("nothing")
+    with pytest.raises(InputError, match="cannot be read as HDF5"):
+        models.read_h5(tmp_path / "bad.h5")
+
+
+@pytest.mark.parametrize("name", ["lenet5", "resnet8", "autoencoder"])
+def test_networks_of_pytorch_itself(name):
+    pytest.importorskip("torch")
+    from experiments.benchmarks import twins
+
+    shape = (28, 28, 1) if name == "lenet5" else (16, 16, 3)
+    model = models.build(name)
+    variables = models.initialize(model, jax.random.key(0), shape)
+    network = twins.twin(Frozen(model, variables))
+    x = np.random.default_rng(0).uniform(size=(2, *shape)).astype(np.float32)
+    answers = np.asarray(model.apply(variables, jnp.asarray(x)))
+    made = models.from_torch(model, network.state_dict(), shape, (x, answers))
+    same(made, jax.tree.map(np.asarray, variables))
