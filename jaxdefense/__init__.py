@@ -2,6 +2,8 @@
 
 from jaxdefense import attacks as attacks
 from jaxdefense import losses as losses
+from jaxdefense.auditing import Defence as Defence
+from jaxdefense.auditing import audit as audit
 from jaxdefense.classifiers import Frozen as Frozen
 from jaxdefense.classifiers import Normalized as Normalized
 from jaxdefense.classifiers import Purified as Purified

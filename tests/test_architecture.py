@@ -16,7 +16,7 @@ ROOMS = {
     "tensorflow_datasets": ("jaxdefense/data/",),
     "matplotlib": ("jaxdefense/reporting/", "jaxdefense/data/assets/"),
     "orbax": ("jaxdefense/checkpoints.py",),
-    "tyro": ("jaxdefense/cli.py",),
+    "tyro": ("jaxdefense/cli/",),
     "jinja2": ("jaxdefense/reporting/",),
     "torch": ("experiments/benchmarks/",),
     "foolbox": ("experiments/benchmarks/",),

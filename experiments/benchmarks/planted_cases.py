@@ -1,0 +1,281 @@
+"""Defences of known worth: an honest one, and one for each way to mask gradients."""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxdefense as jd
+from jaxdefense import attacks, data, defenses, models
+from jaxdefense.auditing import Claim
+from jaxdefense.auditing.claims import BROKEN, HOLDS
+from jaxdefense.defenses import smoothed
+from jaxdefense.evaluation import certify
+from jaxdefense.geometry import Ball, l2, linf
+from jaxdefense.training import (
+    adversarial,
+    fit,
+    gaussian_noise,
+    optimizer,
+    schedule,
+    supervised,
+    with_augmentation,
+)
+from jaxdefense.training.objectives import forward
+from jaxdefense.typing import example_keys
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Settings of the benchmark."""
+
+    dataset: str = "digits"
+    data_dir: str | None = None
+    """where the images lie; JAXDEFENSE_DATA by default"""
+    size: int = 16
+    """pixels of a side"""
+    eps: float = 0.1
+    """l-inf radius of the claims"""
+    eps_l2: float = 0.5
+    """l2 radius of the smoothed classifier's claim"""
+    sigma: float = 0.5
+    """of its noise"""
+    epochs: int = 12
+    n_train: int = 1200
+    n: int = 200
+    """images of each audit"""
+    budget: str = "quick"
+    seeds: tuple[int, ...] = (0, 1, 2)
+    cases: tuple[str, ...] | None = None
+    """some of them only"""
+    output: str = "runs/planted"
+
+
+class Case(NamedTuple):
+    """A defence with its claim and the verdict it must get.
+
+    Attributes:
+        defence: with all its parts.
+        claim: what its author says.
+        must: the verdict.
+        ball: of the claim's radius.
+        fails: check that must fail, or none.
+    """
+
+    defence: jd.Defence
+    claim: Claim
+    must: str
+    ball: Ball = linf
+    fails: str | None = None
+
+
+class Ground(NamedTuple):
+    """What the cases are made of: images, labels, a trained network, settings.
+
+    Test images are the audit's ``x, y``, and `others`, on which authors measure what they claim.
+    """
+
+    config: Config
+    x_train: np.ndarray
+    y_train: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    others: tuple[np.ndarray, np.ndarray]
+    net: jd.Frozen
+    key: jax.Array
+
+
+def prepare(config: Config, seed: int) -> Ground:
+    """Loads the images and trains the classifier that stands behind most of the cases."""
+    chosen = data.load(config.dataset, data_dir=config.data_dir, size=config.size, channels=1)
+    chosen = chosen.subset(n_train=config.n_train, n_test=2 * config.n, seed=seed)
+    images, labels = data.as_images(chosen.x_test), chosen.y_test
+    x, y, others = images[: config.n], labels[: config.n], (images[config.n :], labels[config.n :])
+    key = jax.random.key(seed)
+    module = models.build("lenet5")
+    net = train(supervised(module), module, chosen.x_train, chosen.y_train, config.epochs, key)
+    return Ground(config, chosen.x_train, chosen.y_train, x, y, others, net, key)
+
+
+def train(objective, module, x, y, epochs: int, key, initial=None) -> jd.Frozen:
+    """A model by an objective."""
+    variables = models.initialize(module, key, x.shape[1:]) if initial is None else initial
+    result = fit(
+        objective, variables, _adam(epochs * (len(x) // 64)), x, y, key=key, epochs=epochs,
+        batch_size=64, progress=False,
+    )  # fmt: skip
+    return jd.Frozen(module, result.variables)
+
+
+@functools.cache
+def _adam(steps: int):
+    return optimizer("adam", schedule("cosine", 2e-3, steps))
+
+
+# --------------------------------------------------------------------------------------- honest
+
+
+def honest(ground: Ground) -> Case:
+    """A network trained against PGD; claims what AutoAttack in short leaves of it."""
+    config, module = ground.config, models.build("lenet5")
+    attack = attacks.pgd(linf, 7, step_size=0.25)
+    deploy = jax.tree_util.Partial(jd.Frozen, module)
+    objective = adversarial(supervised(module), attack, config.eps, deploy)
+    given = (ground.x_train, ground.y_train, 2 * config.epochs, ground.key)
+    net = train(objective, module, *given, ground.net.variables)
+    kept = jd.sweep(attacks.quick(linf), net, *ground.others, [config.eps], ground.key)
+    claim = Claim(float(kept.robust_accuracy[0]), "linf", config.eps)
+    return Case(_defence(ground, classifier=net), claim, HOLDS)
+
+
+def certified(ground: Ground) -> Case:
+    """A network trained with noise, smoothed; claims what is certified."""
+    config, module = ground.config, models.build("lenet5")
+    noise = gaussian_noise(config.sigma)
+    objective = with_augmentation(supervised(module), noise)
+    net = train(objective, module, ground.x_train, ground.y_train, config.epochs, ground.key)
+    vote = smoothed(net, config.sigma, draws=25)
+    found = certify(vote, *ground.others, ground.key, draws=500)
+    claim = Claim(float(found.accuracy([config.eps_l2])[0]), "l2", config.eps_l2)
+    return Case(_defence(ground, deployed=vote, classifier=net), claim, HOLDS, ball=l2)
+
+
+# --------------------------------------------------------------------------------- masked gradients
+
+
+def saturation(ground: Ground) -> Case:
+    """A steep sigmoid before the classifier, whose slope is lost in float32."""
+    return _naive(ground, purifier=_steep, fails=None)
+
+
+def _steep(x):
+    # Through float32's flat ends: nothing of the slope is left a few hundredths from the middle.
+    return jax.nn.sigmoid(400.0 * (x - 0.5))
+
+
+def quantisation(ground: Ground) -> Case:
+    """Few grey levels."""
+    return _naive(ground, purifier=defenses.bit_depth(2), fails="zero gradients")
+
+
+def randomness(ground: Ground) -> Case:
+    """Noise on the image and a random shift of grey, drawn at every call."""
+    noisy = jd.Purified(jd.Randomized(_jitter), ground.net)
+    defence = _defence(ground, deployed=noisy, classifier=ground.net, purifier=noisy.purifier)
+    return Case(defence, _left(ground, noisy), BROKEN)
+
+
+def _jitter(keys, x):
+    def one(key, image):
+        a, b, c = jax.random.split(key, 3)
+        image = image + 0.15 * jax.random.normal(a, image.shape)
+        image = jnp.roll(image, jax.random.randint(b, (2,), -1, 2), (0, 1))
+        return jnp.clip(image * jax.random.uniform(c, minval=0.7, maxval=1.3), 0, 1)
+
+    return jax.vmap(one)(keys, x)
+
+
+def host(ground: Ground) -> Case:
+    """A median filter on the host, through which there is no gradient at all."""
+    defence = _defence(ground, classifier=ground.net, purifier=_median, differentiable=False)
+    return Case(defence, _oblivious(ground, jd.Purified(_median, ground.net)), BROKEN)
+
+
+def _median(x):
+    return jax.pure_callback(_median_on_host, jax.ShapeDtypeStruct(x.shape, x.dtype), x,
+                             vmap_method="sequential")  # fmt: skip
+
+
+def _median_on_host(x):
+    from scipy.ndimage import median_filter
+
+    return median_filter(np.asarray(x), size=(1, 2, 2, 1)).astype(np.float32)
+
+
+def temperature(ground: Ground) -> Case:
+    """Logits a thousand times as large: the softmax saturates and its gradient vanishes."""
+    return _naive(ground, classifier=jd.Tempered(ground.net, 1e-3))
+
+
+# ----------------------------------------------------------------------------------- autoencoders
+
+
+def oblivious(ground: Ground) -> Case:
+    """An autoencoder that is robust against whoever does not know it."""
+    module = models.build("autoencoder", width=16)
+    ae = _restorer(ground, module, attacks.pgd(linf, 5, step_size=0.3), "attacked")
+    defence = _defence(ground, classifier=ground.net, purifier=ae)
+    return Case(defence, _oblivious(ground, jd.Purified(ae, ground.net)), BROKEN)
+
+
+def leaking(ground: Ground) -> Case:
+    """An autoencoder trained to turn one-step examples into an image of the label they betray."""
+    module = models.build("u_autoencoder", width=16)
+    ae = _restorer(ground, module, attacks.fgsm(linf), "prototype")
+    whole = jd.Purified(ae, ground.net)
+    defence = _defence(ground, classifier=ground.net, purifier=ae)
+    return Case(defence, _oblivious(ground, whole, attacks.fgsm(linf)), BROKEN, fails="label leak")
+
+
+def _restorer(ground: Ground, module, attack, towards: str) -> jd.Frozen:
+    """An autoencoder that restores examples made for the classifier, or shows their label."""
+    images = data.as_images(ground.x_train)
+    means = np.stack([images[ground.y_train == k].mean(0) for k in range(10)])
+    objective = jax.tree_util.Partial(
+        _restore, module, attack, towards == "prototype", ground.net, jnp.asarray(means),
+        ground.config.eps,
+    )  # fmt: skip
+    epochs = 2 * ground.config.epochs
+    return train(objective, module, ground.x_train, ground.y_train, epochs, ground.key)
+
+
+def _restore(module, attack, leak, net, means, eps, params, state, key, x, y):
+    keys = example_keys(key, len(x))
+    attacked = jax.lax.stop_gradient(attack(keys, net, x, y, eps))
+    made, state = forward(module, params, state, key, jnp.concatenate([attacked, x]))
+    wanted = jnp.concatenate([means[y] if leak else x, x])
+    value = jnp.mean((made - wanted) ** 2)
+    return value, (state, {"loss": value})
+
+
+# ------------------------------------------------------------------------------------------ claims
+
+
+def _defence(ground: Ground, **parts: Any) -> jd.Defence:
+    return jd.Defence(train=(ground.x_train, ground.y_train), **parts)
+
+
+def _naive(ground: Ground, fails: str | None = None, **parts: Any) -> Case:
+    defence = _defence(ground, **{"classifier": ground.net, **parts})
+    return Case(defence, _left(ground, defence.whole), BROKEN, fails=fails)
+
+
+def _left(ground: Ground, deployed) -> Claim:
+    """What is left when cross-entropy's gradients are taken as they come."""
+    eps = ground.config.eps
+    found = jd.sweep(attacks.pgd(linf, 40), deployed, *ground.others, [eps], ground.key)
+    return Claim(float(found.robust_accuracy[0]), "linf", eps)
+
+
+def _oblivious(ground: Ground, deployed, attack=None) -> Claim:
+    """What is left of examples made for the classifier alone."""
+    eps, attack = ground.config.eps, attack or attacks.pgd(linf, 40)
+    crafted = jd.craft(attack, ground.net, *ground.others, eps, ground.key)
+    return Claim(float(crafted.accuracy(deployed).accuracy), "linf", eps)
+
+
+CASES: dict[str, Callable[[Ground], Case]] = {
+    "adversarially trained": honest,
+    "smoothed, certified": certified,
+    "saturation": saturation,
+    "quantisation": quantisation,
+    "randomness": randomness,
+    "not differentiable": host,
+    "temperature": temperature,
+    "oblivious-only autoencoder": oblivious,
+    "label-leaking autoencoder": leaking,
+}

@@ -1,0 +1,83 @@
+"""The papers' defences, one function each, for ``jaxdefense audit experiments.defences:NAME``.
+
+Networks come from the checkpoints of the paper's script, or are trained as it trains them:
+
+    jaxdefense audit experiments.defences:jung2022 --data typeface --size 32 --channels 3 \\
+        --claim 0.9@linf:0.1
+
+The environment says which run: JAXDEFENSE_PRESET (smoke, small or paper; small by default) and
+JAXDEFENSE_RUNS (the folder of the runs; ``runs`` by default). Claims are the papers' own.
+"""
+
+import os
+import types
+from pathlib import Path
+from typing import Any
+
+from experiments import (
+    jung2022_parts,
+    jung2022_u_autoencoder,
+    kim2020_parts,
+    kim2020_revisiting_autoencoders,
+    mandal2023_convolutional_autoencoder,
+    mandal2023_parts,
+    studies,
+)
+from experiments.harness import Study
+from jaxdefense import Defence
+from jaxdefense.data import Dataset
+from jaxdefense.errors import UnknownNameError
+from jaxdefense.typing import Classifier, Purifier
+
+
+def jung2022() -> Defence:
+    """P0: the U-autoencoder before ResNet-18, which was trained behind it."""
+    config, folder = _run(jung2022_u_autoencoder)
+    name = config.datasets[0]
+    stand_in = jung2022_u_autoencoder.SETS[name][1]
+    study = studies.prepare(config, name, stand_in, 0, folder, size=32, channels=3)
+    parts = jung2022_parts.train(config, study, extra=False)
+    whole: Any = parts.deployed["U-AE"]
+    return _defence("U-AE + " + parts.model, study, whole.classifier, whole.purifier)
+
+
+def kim2020() -> Defence:
+    """P4: an autoencoder before a classifier that was trained behind it."""
+    config, folder = _run(kim2020_revisiting_autoencoders)
+    name = config.datasets[0]
+    setting = getattr(config, name)
+    sizes = {"n_train": setting.n_train, "n_eval": setting.n_eval}
+    study = studies.prepare(
+        types.SimpleNamespace(**{**vars(config), **sizes}), name,
+        kim2020_revisiting_autoencoders.SETS[name][1], 0, folder, size=setting.size,
+        channels=setting.channels,
+    )  # fmt: skip
+    workshop = kim2020_parts.Workshop(setting, study)
+    return _defence("AE-C, " + setting.model, study, workshop.behind, workshop.purifier)
+
+
+def mandal2023() -> Defence:
+    """P2: the autoencoder with noise on its code that was trained against PGD."""
+    config, folder = _run(mandal2023_convolutional_autoencoder)
+    name = config.datasets[0]
+    paper_name, stand_in = mandal2023_convolutional_autoencoder.SETS[name]
+    study = studies.prepare(config, name, stand_in, 0, folder, size=config.size, channels=1)
+    parts = mandal2023_parts.train(config, study, paper_name)
+    whole = parts.behind(mandal2023_parts.PGD_AE)
+    return _defence("conv AE + VGG", study, parts.net, whole.purifier)
+
+
+def _run(script: Any) -> tuple[Any, Path]:
+    preset = os.environ.get("JAXDEFENSE_PRESET", "small")
+    if preset not in script.PRESETS:
+        raise UnknownNameError("preset", preset, script.PRESETS)
+    name = script.__name__.rpartition(".")[2]
+    return script.PRESETS[preset], Path(os.environ.get("JAXDEFENSE_RUNS", "runs")) / (
+        f"{name}-{preset}"
+    )
+
+
+def _defence(name: str, study: Study, classifier: Classifier, purifier: Purifier) -> Defence:
+    data: Dataset = study.data
+    train = (data.x_train, data.y_train)
+    return Defence(classifier=classifier, purifier=purifier, train=train, name=name)

@@ -1,0 +1,247 @@
+"""`audit`: is this defence real? Everything a strict reviewer would try, in one call."""
+
+import dataclasses
+import os
+import time
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxdefense import checks
+from jaxdefense.auditing.budgets import BUDGETS, Budget
+from jaxdefense.auditing.claims import Claim, Verdict, judge
+from jaxdefense.auditing.controls import explanations
+from jaxdefense.auditing.defence import (
+    Defence,
+    LogProbabilities,
+    are_probabilities,
+    as_defence,
+    with_logits,
+)
+from jaxdefense.auditing.examine import examine
+from jaxdefense.auditing.masking import doubts, flatness
+from jaxdefense.auditing.matrix import Matrix
+from jaxdefense.auditing.plan import Cell, Skipped, plan
+from jaxdefense.auditing.result import Audit
+from jaxdefense.auditing.showing import examples, surface
+from jaxdefense.auditing.substitutes import train
+from jaxdefense.defenses.smoothing import Smoothed
+from jaxdefense.errors import InputError, UnknownNameError
+from jaxdefense.evaluation import Certificate, certify
+from jaxdefense.evaluation.clean import all_logits
+from jaxdefense.geometry import Ball, linf
+from jaxdefense.precision import float32_products
+from jaxdefense.typing import Classifier, Images, Labels
+
+RADII = {"linf": (0.0, 0.01, 0.03, 0.1, 0.3), "l2": (0.0, 0.25, 0.5, 1.0, 2.0),
+         "l1": (0.0, 2.0, 6.0, 12.0)}  # fmt: skip
+"""The grid where none is given: of the size that images of 28 to 32 pixels are attacked with."""
+
+
+def audit(
+    defence: Defence | Classifier,
+    x: Images | np.ndarray,
+    y: Labels | np.ndarray,
+    radii: Sequence[float] | None = None,
+    key: jax.Array | None = None,
+    *,
+    ball: Ball = linf,
+    budget: str | Budget = "standard",
+    claims: Sequence[Claim | str] = (),
+    seconds: float | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: bool | None = None,
+    only: str | None = None,
+    about: str = "",
+    command: str = "",
+) -> Audit:
+    """What a strict reviewer would say of a defence, with the evidence.
+
+    Attackers who know nothing of the defence, all of it, or only its answers try every image, those
+    that cost more only what the others left standing; checks tell whether their gradients can be
+    relied on; controls explain what is withstood by luck; certificates bound it from below. Each
+    claim is judged by the worst case, image by image.
+
+    Args:
+        defence: a `Defence`, a `Purified`, what `defenses.smoothed` made, or any function
+            ``x -> logits``. The more of its parts are known, the more is tested; what is not is
+            listed in the result.
+        x: images ``[n, h, w, c]`` in [0, 1]. None of them may have been trained on.
+        y: labels ``[n]``.
+        radii: the grid; 0 and the claims' radii are added. `RADII` of the norm by default.
+        key: of everything random; ``jax.random.key(0)`` by default.
+        ball: `linf`, `l2` or `l1`.
+        budget: ``"quick"``, ``"standard"``, ``"thorough"``, or a `Budget`.
+        claims: such as ``"0.92@linf:0.3"`` or ``Claim(0.92, "linf", 0.3)``, in the norm of `ball`.
+        seconds: begin no further attacker after so much time; what is missing is listed.
+        folder: where finished attackers are kept: a killed audit goes on from them. Functions must
+            be pytrees of arrays then (`Frozen`, `Purified`), else they are measured anew.
+        progress: show a progress bar; None: where there is a terminal.
+        only: name of one attacker to repeat, with those it goes on from.
+        about: where data and defence come from, for the report.
+        command: that made this audit, for the report.
+
+    Returns:
+        An `Audit`.
+
+    Raises:
+        InputError: images, labels, radii, claims or functions that cannot be right.
+        UnknownNameError: no such budget.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jaxdefense as jd
+        >>> model = lambda x: jnp.stack([x.sum((1, 2, 3)), 8 - x.sum((1, 2, 3))], -1)
+        >>> rounds = lambda x: jnp.round(4 * x) / 4
+        >>> x, y = jnp.full((8, 4, 4, 1), 0.3), jnp.zeros(8, jnp.int32)
+        >>> found = audit(jd.Purified(rounds, model), x, y, budget="quick",
+        ...               claims=["0.9@linf:0.1"])  # doctest: +SKIP
+        >>> found.verdicts[0].outcome, found.verdicts[0].decided_by  # doctest: +SKIP
+        ('broken', 'BPDA, identity')
+    """
+    began = time.monotonic()
+    given, spent = as_defence(defence), _budget(budget)
+    judged = [_in_norm(Claim.parse(c) if isinstance(c, str) else c.checked(), ball) for c in claims]
+    key = jax.random.key(0) if key is None else key
+    images, labels = np.asarray(x), np.asarray(y)
+    checks.check_images(images)
+    checks.check_labels(labels, len(images))
+    images, labels = images.astype(np.float32), labels.astype(np.int32)
+    wanted = RADII[ball.name] if radii is None else radii
+    grid = np.unique(np.array([0.0, *wanted, *(c.eps for c in judged)], np.float32))
+    checks.check_radii(grid, ball, images[0].size)
+    eps = max((c.eps for c in judged), default=float(grid[len(grid) // 2]))
+
+    given, probabilities = _with_logits(given, images, key)
+    trained = train(given, spent, images, labels, jax.random.fold_in(key, 1))
+    few = slice(spent.few)
+    flat, blocked = flatness(given.attacked, images[few], labels[few], eps, ball, key)
+    declared = not given.differentiable
+    if flat > 0.5 and not declared:  # whatever its author says
+        given = dataclasses.replace(given, differentiable=False)
+    cells, skipped = plan(
+        given, ball, spent, trained.substitutes, trained.imitation, on_grid=_on_grid(images),
+        blocked=blocked,
+    )  # fmt: skip
+    cells = cells if only is None else _just(only, cells)
+    matrix = Matrix(given, images, labels, grid, key, folder, command)
+    bar = tqdm(
+        cells, desc="audit", unit="attacker", leave=False, dynamic_ncols=True,
+        disable=None if progress is None else not progress,
+    )  # fmt: skip
+    with bar:
+        for cell in bar:
+            bar.set_postfix_str(cell.name)
+            if matrix.history and seconds is not None and time.monotonic() - began > seconds:
+                skipped.append(Skipped(cell.name, f"the {seconds:g} s of this audit were over"))
+            else:
+                matrix.measure(cell)
+
+    found = examine(
+        given, matrix, spent, eps, ball, probabilities=probabilities, blocked=blocked,
+        declared=declared,
+    )  # fmt: skip
+    certificate = None
+    if isinstance(given.whole, Smoothed):
+        choose, draws = spent.certify
+        certificate = certify(given.whole, images, labels, key, choose=choose, draws=draws)
+    scored, steps, substitutes = given.scored, spent.steps, trained.substitutes
+    told = explanations(given, scored, images, labels, eps, ball, steps, substitutes, key)
+    first = matrix.history[0][1]
+    return Audit(
+        name=given.name,
+        norm=ball.name,
+        radii=grid,
+        n=len(images),
+        seed=first.seed,
+        budget=budget if isinstance(budget, str) else "custom",
+        clean_accuracy=first.clean_accuracy,
+        outcomes=tuple(matrix.outcomes),
+        skipped=tuple(skipped),
+        worst=matrix.history[-1][1],
+        explanations=tuple(told),
+        checks=found,
+        eps=eps,
+        certificate=certificate,
+        verdicts=tuple(_verdict(claim, matrix, found, certificate) for claim in judged),
+        examples=examples(given, images, labels, eps, ball, spent, key),
+        surface=surface(given, images, labels, eps, key),
+        meta={
+            "about": about,
+            "images": f"{len(images)} of shape {list(images.shape[1:])}",
+            "accuracy of substitutes": trained.accuracy,
+            "seconds": round(time.monotonic() - began, 1),
+            "device": jax.devices()[0].device_kind,
+            "jax": jax.__version__,
+            "command": command,
+        },
+    )
+
+
+def _verdict(claim: Claim, matrix: Matrix, found, certificate: Certificate | None) -> Verdict:
+    at = int(np.argmin(abs(matrix.radii - claim.eps)))
+    after = {
+        name: (float(curve.robust_accuracy[at]), curve.interval[at])
+        for name, curve in matrix.history
+    }
+    proven = None
+    if certificate is not None and certificate.norm == claim.norm:
+        proven = float(certificate.accuracy([claim.eps])[0])
+    return judge(claim, after, doubts(found), proven)
+
+
+def _just(name: str, cells: list[Cell]) -> list[Cell]:
+    """One cell, with those before it where it goes on from them."""
+    names = [cell.name for cell in cells]
+    if name not in names:
+        raise UnknownNameError("attacker", name, names)
+    at = names.index(name)
+    if cells[at].carried:
+        return cells[: at + 1]
+    # An audit needs one attacker of the defence.
+    return [c for c in cells if c.name in (name, "white-box")] if at == 0 else [cells[at]]
+
+
+def _budget(budget: str | Budget) -> Budget:
+    if isinstance(budget, Budget):
+        return budget
+    if budget not in BUDGETS:
+        raise UnknownNameError("budget", budget, BUDGETS)
+    return BUDGETS[budget]
+
+
+def _in_norm(claim: Claim, ball: Ball) -> Claim:
+    if claim.norm != ball.name:
+        raise InputError(
+            f"the claim of {claim} is in {claim.norm}, but this audit in {ball.name}: audit each "
+            "norm by itself"
+        )
+    return claim
+
+
+def _with_logits(defence: Defence, x: np.ndarray, key: jax.Array) -> tuple[Defence, bool]:
+    """The defence with logits where it returns probabilities, and whether it did."""
+    few = x[:64]
+
+    def sure(function: Classifier, name: str) -> bool:
+        with float32_products():
+            return are_probabilities(all_logits(function, few, key, len(few), name))
+
+    wrapped = {
+        name: LogProbabilities(network) if sure(network, name) else network
+        for name, network in defence.substitutes.items()
+    }
+    defence = dataclasses.replace(defence, substitutes=wrapped)
+    if not sure(defence.whole, "defence"):
+        return defence, False
+    return with_logits(defence, LogProbabilities), True
+
+
+def _on_grid(x: np.ndarray) -> bool:
+    try:
+        checks.check_grid(x)
+    except InputError:
+        return False
+    return True

@@ -1,0 +1,154 @@
+"""What a defence claims, and what is said of it."""
+
+import re
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdefense.errors import InputError
+from jaxdefense.geometry import BALLS
+
+HOLDS, WEAKENED, BROKEN, UNRELIABLE = "holds", "weakened", "broken", "evaluation unreliable"
+
+EXIT_STATUS = {HOLDS: 0, WEAKENED: 1, BROKEN: 1, UNRELIABLE: 2}
+"""Of a verdict, for use in CI."""
+
+
+class Claim(NamedTuple):
+    """A robust accuracy at a radius, for example ``Claim(0.92, "linf", 0.3)``.
+
+    Attributes:
+        accuracy: claimed share of images classified correctly whatever is done within the radius.
+        norm: of the radius.
+        eps: the radius, in pixel units of [0, 1].
+    """
+
+    accuracy: float
+    norm: str
+    eps: float
+
+    @classmethod
+    def parse(cls, text: str) -> "Claim":
+        """``"0.92@linf:0.3"``; an eps may be a fraction, as in ``"0.5@linf:8/255"``.
+
+        Raises:
+            InputError: anything else.
+
+        Example:
+            >>> Claim.parse("0.5@linf:8/255")
+            Claim(accuracy=0.5, norm='linf', eps=0.03137254901960784)
+        """
+        number = r"([0-9.eE+-]+)"
+        found = re.fullmatch(rf"{number}@(\w+):{number}(?:/{number})?", text.strip())
+        try:
+            if found is None:
+                raise ValueError
+            accuracy, norm, eps, over = found.groups()
+            claim = cls(float(accuracy), norm, float(eps) / float(over or 1))
+        except (ValueError, ZeroDivisionError):
+            raise InputError(
+                f"claim {text!r} must be written accuracy@norm:eps, for example 0.92@linf:0.3"
+            ) from None
+        return claim.checked()
+
+    def checked(self) -> "Claim":
+        """Itself, if it can be judged.
+
+        Raises:
+            InputError: an accuracy outside [0, 1], an unknown norm, a radius that is not positive.
+        """
+        if not 0 <= self.accuracy <= 1:
+            raise InputError(
+                f"a claim's accuracy is a share in [0, 1], got {self.accuracy:g}: divide by 100 if "
+                "it is in per cent"
+            )
+        if self.norm not in BALLS:
+            raise InputError(f"claim: the norm {self.norm!r} is none of {', '.join(BALLS)}")
+        if not self.eps > 0:
+            raise InputError(f"claim: eps is {self.eps:g}, but a claim is of a positive radius")
+        return self
+
+    def __str__(self) -> str:
+        return f"{100 * self.accuracy:g} % at {self.norm} {self.eps:.4g}"
+
+
+class Verdict(NamedTuple):
+    """What is said of a claim.
+
+    Attributes:
+        claim: what was claimed.
+        outcome: ``"holds"``, ``"weakened"``, ``"broken"`` or ``"evaluation unreliable"``.
+        robust_accuracy: the worst case over all attackers at the claimed radius.
+        interval: ``(low, high)``, its 95 % Clopper-Pearson interval.
+        decided_by: the cell or check that decides.
+        says: why, and what to try next.
+    """
+
+    claim: Claim
+    outcome: str
+    robust_accuracy: float
+    interval: tuple[float, float]
+    decided_by: str
+    says: str
+
+    @property
+    def exit_status(self) -> int:
+        """0 where the claim holds, 1 where not, 2 where nobody can say."""
+        return EXIT_STATUS[self.outcome]
+
+
+def judge(
+    claim: Claim,
+    after: dict[str, tuple[float, np.ndarray]],
+    doubts: list[str],
+    certified: float | None,
+) -> Verdict:
+    """The verdict on one claim.
+
+    A claim is refuted where the upper end of the interval of the worst-case robust accuracy is
+    below it: *broken* where that is even below half of what was claimed, else *weakened*. What an
+    attack has found stands, however unreliable other attacks are. A claim that no attack refutes
+    *holds* if nothing speaks against the attacks, or if it is certified.
+
+    Args:
+        claim: at one of the radii.
+        after: cell -> robust accuracy, and its interval ``[2]``, at the claimed radius after it
+            and all before it, in the order they ran.
+        doubts: checks that failed and without which the worst case may be far too high.
+        certified: share of the images certified at the claimed radius, where there is such.
+    """
+    last = list(after)[-1]
+    accuracy, (low, high) = after[last]
+    found = (claim, accuracy, (float(low), float(high)))
+
+    def verdict(outcome: str, decided_by: str, says: str) -> Verdict:
+        return Verdict(found[0], outcome, found[1], found[2], decided_by, says)
+
+    share = f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
+    if high < claim.accuracy:
+        below = [name for name, (_, (_, most)) in after.items() if most < claim.accuracy]
+        half = [name for name, (_, (_, most)) in after.items() if most < claim.accuracy / 2]
+        if half:
+            return verdict(
+                BROKEN, half[0],
+                f"{share} left of {claim}. Evaluate the next version against this attacker from "
+                "the start",
+            )  # fmt: skip
+        return verdict(
+            WEAKENED, below[0],
+            f"{share} left of {claim}. Claim no more than this, and try a larger budget: it may "
+            "find more",
+        )  # fmt: skip
+    if certified is not None and certified >= claim.accuracy:
+        return verdict(HOLDS, "certificate", f"{100 * certified:.1f} % are certified: no attack")
+    if doubts:
+        return verdict(
+            UNRELIABLE, doubts[0],
+            f"{share} left, but the attacks cannot be relied on ({', '.join(doubts)}). Say more "
+            "about the parts (differentiable=False, backward=, train=), or take a larger budget",
+        )  # fmt: skip
+    return verdict(
+        HOLDS, last,
+        f"{share} left: none of these attackers refutes it, and nothing speaks against them. A "
+        "larger budget and an attack made for this defence would say more",
+    )  # fmt: skip

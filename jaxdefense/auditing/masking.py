@@ -1,0 +1,256 @@
+"""Checks that tell a robust defence from one whose gradients lead nowhere.
+
+After Athalye et al. 2018 (arXiv 1802.00420, section 3.1), Carlini et al. 2019 (arXiv 1902.06705).
+A check fails where chance does not explain what was seen: three images and two per cent of them, or
+twice the deviation of a sign test where two attacks are compared image by image.
+"""
+
+import functools
+from collections.abc import Callable, Iterable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdefense import attacks
+from jaxdefense.attacks.probe import Goal, make_probe
+from jaxdefense.auditing.plan import MORE, Cell
+from jaxdefense.classifiers import Static, apply, fold, join, split
+from jaxdefense.evaluation import Robustness, craft, gradient_amplitude, sweep
+from jaxdefense.evaluation.reliability import Check
+from jaxdefense.geometry import Ball
+from jaxdefense.losses import margin
+from jaxdefense.precision import float32_products
+from jaxdefense.typing import Classifier, example_keys
+
+DECISIVE = (
+    "randomness", "gradients", "differences", "more steps", "more draws", "no gradients needed",
+    "unbounded", "grey image",
+)  # fmt: skip
+"""Checks without which the worst case over all attackers may be far too high."""
+
+_DIRECTIONS, _DISTANCE = 16, 0.01
+
+
+def doubts(found: Iterable[Check]) -> list[str]:
+    """Names of failed checks without which the worst case may be far too high."""
+    return [c.name for c in found if c.outcome == "fail" and c.name in DECISIVE]
+
+
+def chance(n: int) -> float:
+    """The share of n images that may go either way by chance."""
+    return max(3 / n, 0.02)
+
+
+def iterative(one: Robustness, many: Robustness) -> Check:
+    """Many steps must break no less than one."""
+    found = [_paired(one, many, radius) for radius in range(len(one.radii))]
+    worse = max(found, key=lambda pair: pair[0] - pair[1])
+    return _sign_test(
+        "iterative", *worse, one.n, "one step breaks more than many do: steps lose their way",
+        "many steps break what one does",
+    )  # fmt: skip
+
+
+def further(cells: list[tuple[Cell, np.ndarray]], n: int) -> list[Check]:
+    """More steps, and attackers without the defence's gradients, must find next to nothing more.
+
+    Args:
+        cells: with the share of images ``[e]`` that each was first to break, in their order.
+        n: number of images.
+    """
+    limit, found = chance(n), []
+    more = [new for cell, new in cells if cell.name == MORE]
+    if more:
+        share = float(more[-1].max())
+        says = "more steps still find more: the attacks are not at their end"
+        found.append(_limited(MORE, share, limit, says, "more steps find next to nothing more"))
+    others = [(cell.name, new) for cell, new in cells if cell.kind in ("transfer", "query")]
+    if others:
+        share = float(np.sum([new for _, new in others], axis=0).max())
+        name = max(others, key=lambda pair: pair[1].max())[0]
+        says = f"{name} breaks what withstood every gradient of the defence: gradients are masked"
+        good = "attackers without the defence's gradients find next to nothing more"
+        found.append(_limited("no gradients needed", share, limit, says, good))
+    return found
+
+
+def draws(
+    averaged: Callable[[int], Classifier], scored: Classifier, x, y, eps: float, ball: Ball,
+    steps: int, ladder: tuple[int, ...], key: jax.Array,
+) -> Check:  # fmt: skip
+    """Against a random defence, means over more draws must find next to nothing more."""
+    attack = attacks.pgd(ball, steps)
+    curves = [sweep(attack, scored, x, y, [eps], key, averaged(count)) for count in ladder]
+    fewer, more = _paired(curves[-2], curves[-1], 0)
+    told = ", ".join(
+        f"{count}: {100 * curve.robust_accuracy[0]:.1f} %"
+        for count, curve in zip(ladder, curves, strict=True)
+    )
+    return _sign_test(
+        "more draws", more, fewer, len(x), f"more draws still find more ({told})",
+        f"more draws find next to nothing more ({told})",
+    )  # fmt: skip
+
+
+def unbounded(surrogates: list[Classifier], scored: Classifier, x, y, steps, ball, key) -> Check:
+    """Without a radius an attack must reach zero on whatever has gradients of use."""
+    attack = attacks.unbounded(attacks.pgd(ball, steps, loss=margin))
+    left = np.ones(len(x), bool)
+    for surrogate in surrogates:
+        curve = sweep(attack, scored, x, y, [1.0], key, surrogate)
+        left &= ~(curve.smallest_radius <= 1.0)
+    says = "an attack without a radius does not reach zero: gradients do not lead to where it fails"
+    good = "an attack without a radius reaches zero"
+    return _limited("unbounded", float(left.mean()), chance(len(x)), says, good)
+
+
+def grey_image(worst: Robustness, y: np.ndarray) -> Check:
+    """From eps 0.5 in l-inf on, one grey image lies in every ball."""
+    at = (worst.radii >= 0.5) & (worst.norm == "linf")
+    bound = float(np.bincount(y).max() / len(y))
+    if not at.any():
+        return Check("grey image", NOT_APPLICABLE, None, bound, "no l-inf radius of 0.5 or more")
+    most = float(worst.robust_accuracy[at].max())
+    says = "more is left than the share of the largest class, although all images can be made equal"
+    return _limited("grey image", most, bound, says, "no more is left than the largest class")
+
+
+def flatness(function: Classifier, x, y, eps: float, ball: Ball, key) -> tuple[float, str]:
+    """Share of images without a gradient, and why there can be none at all, where so.
+
+    Of the margin, at a random point of the ball: unlike the cross-entropy's it does not vanish
+    where a network is only very sure.
+    """
+    arrays, static = split(function)
+    keys, radii = example_keys(key, len(x)), jnp.full(len(x), eps, jnp.float32)
+    try:
+        with float32_products():
+            flat = np.asarray(_flat(static, ball, arrays, keys, jnp.asarray(x), y, radii))
+    except (ValueError, TypeError, NotImplementedError) as error:  # callbacks, while loops
+        return 1.0, (str(error).strip() or type(error).__name__).splitlines()[0]
+    return float(flat.mean()), ""
+
+
+def gradients(route: Classifier, x, y, eps: float, ball: Ball, key: jax.Array) -> Check:
+    """Of the images that are left, next to none may be without a gradient."""
+    share, _ = flatness(route, x, y, eps, ball, key)
+    says = "images that nothing broke have no gradient: nothing was tried on them"
+    return _limited("gradients", share, 0.05, says, "the images that nothing broke have gradients")
+
+
+def differences(surrogate: Classifier, scored: Classifier, x, y, key: jax.Array) -> Check:
+    """Gradients must say what the function does along random directions (as SPSA would see it)."""
+    (arrays, static), (given, deployed) = split(surrogate), split(scored)
+    keys = example_keys(key, len(x))
+    with float32_products():
+        said = np.asarray(_slopes(static, arrays, keys, x, y))
+        done = np.asarray(_rises(deployed, given, keys, x, y))
+    size = np.linalg.norm(said, axis=0) * np.linalg.norm(done, axis=0)
+    agreement = (said * done).sum(0) / np.where(size > 0, size, 1.0)
+    moved = np.linalg.norm(done, axis=0) > 0
+    value = float(agreement[moved].mean()) if moved.any() else 0.0
+    says = "gradients do not say how the output changes along random directions"
+    good = "gradients say how the output changes along random directions"
+    return Check("differences", "fail" if value < 0.3 else "pass", value, 0.3,
+                 says if value < 0.3 else good)  # fmt: skip
+
+
+def label_leak(bare: Classifier, scored: Classifier, x, y, eps, ball, key) -> Check:
+    """A defence must not learn the label from the perturbation that was made with it.
+
+    Images are attacked as if another class were theirs. What moves an image away from a class
+    must not make the defence answer that class (Kurakin et al. 2017, arXiv 1611.01236, section 4).
+    """
+    classes = int(y.max()) + 1
+    if classes < 3:
+        return Check("label leak", NOT_APPLICABLE, None, None, "needs three classes")
+    draw = np.asarray(jax.random.randint(key, (len(y),), 1, classes))
+    wrong = ((y + draw) % classes).astype(np.int32)
+    crafted = craft(attacks.fgsm(ball), bare, x, wrong, eps, key)
+    shown = np.where(crafted.valid[:, None, None, None], crafted.x_adv, x)
+    before, after = (_answers(scored, images, key) == wrong for images in (x, shown))
+    share = float(after.mean() - before.mean())
+    says = "its answer becomes the label that the attacker was given: it reads the perturbation"
+    good = "its answer does not become the label that the attacker was given"
+    # Perturbed images are answered more at random, which raises every class a little.
+    return _limited("label leak", share, 1 / classes + chance(len(x)), says, good)
+
+
+def amplitude(surrogate: Classifier, bare: Classifier | None, x, y, key) -> Check:
+    """How large gradients are, beside those of the undefended classifier; proves nothing."""
+    of = lambda f: float(gradient_amplitude(f, x, y, of="cross_entropy", key=key).mean.mean())
+    value = of(surrogate)
+    if bare is None:
+        return Check("gradient amplitude", "note", value, None, "mean of the cross-entropy's")
+    before = of(bare)
+    ratio = value / before if before else float("nan")
+    says = f"{ratio:.2g} times that of the classifier alone; small gradients are no robustness"
+    return Check("gradient amplitude", "note", value, before, says)
+
+
+NOT_APPLICABLE = "not applicable"
+
+
+def _paired(one: Robustness, other: Robustness, index: int) -> tuple[int, int]:
+    """How many images only the one broke, and only the other, at a radius."""
+    first, second = (r.smallest_radius <= r.radii[index] for r in (one, other))
+    return int((first & ~second).sum()), int((second & ~first).sum())
+
+
+def _sign_test(name: str, against: int, infavour: int, n: int, bad: str, good: str) -> Check:
+    """Fails where more images speak against than chance has it."""
+    excess = against - infavour
+    limit = max(2 * (against + infavour) ** 0.5 + 1, chance(n) * n)
+    return _limited(name, excess / n, limit / n, bad, good)
+
+
+def _limited(name: str, value: float, limit: float, bad: str, good: str) -> Check:
+    fails = value > limit + 1e-9
+    return Check(name, "fail" if fails else "pass", value, limit, bad if fails else good)
+
+
+def _answers(function: Classifier, x: np.ndarray, key: jax.Array) -> np.ndarray:
+    arrays, static = split(function)
+    with float32_products():
+        logits = _logits(static, arrays, example_keys(key, len(x)), jnp.asarray(x))
+    return np.asarray(logits).argmax(-1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _logits(static: Static, arrays, keys, x):
+    return apply(join(arrays, static), keys, x)
+
+
+def _around(keys, x):
+    """Pairs of points ``[d, b, ...]`` on either side of each image, within [0, 1]."""
+
+    def signs(index):
+        one = lambda key: jax.random.rademacher(key, x.shape[1:], x.dtype)
+        return jax.vmap(one)(fold(keys, index))
+
+    step = _DISTANCE * jax.vmap(signs)(jnp.arange(_DIRECTIONS))
+    return jnp.clip(x[None] + step, 0, 1), jnp.clip(x[None] - step, 0, 1)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _flat(static: Static, ball: Ball, arrays, keys, x, y, eps):
+    start = ball.project(x, x + ball.sample(keys, x, eps), eps)
+    probe = make_probe(margin, join(arrays, static))
+    return ~probe.differentiate(keys, start, Goal(y, y))[1].any((1, 2, 3))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _slopes(static: Static, arrays, keys, x, y):
+    probe = make_probe(margin, join(arrays, static))
+    gradient = probe.differentiate(keys, x, Goal(y, y))[1]
+    up, down = _around(keys, x)
+    return (gradient[None] * (up - down)).sum((2, 3, 4))
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _rises(static: Static, arrays, keys, x, y):
+    function = join(arrays, static)
+    read = lambda point: margin(apply(function, keys, point), y)
+    up, down = _around(keys, x)
+    return jax.lax.map(read, up) - jax.lax.map(read, down)

@@ -1,0 +1,164 @@
+"""The matrix: every attacker's curve, and the worst case over all so far."""
+
+import dataclasses
+import os
+import time
+
+import jax
+import numpy as np
+
+from jaxdefense.attacks import Attack
+from jaxdefense.auditing.defence import Defence
+from jaxdefense.auditing.plan import Cell
+from jaxdefense.auditing.result import Outcome
+from jaxdefense.errors import InputError
+from jaxdefense.evaluation import Robustness, recall, sweep
+from jaxdefense.evaluation.identity import identity
+from jaxdefense.evaluation.robustness import worst
+from jaxdefense.typing import Classifier
+
+
+class Matrix:
+    """Measures cells one after another.
+
+    Args:
+        defence: what is attacked.
+        x, y: images and labels.
+        radii: the grid, ascending.
+        key: of the sweeps.
+        folder: for finished cells, or None.
+        command: of the audit.
+
+    Attributes:
+        outcomes: one for each cell.
+        curves: what each attacker broke by itself, by name; where it was carried, only that.
+        history: name -> worst case after this cell and all before it; cells against the classifier
+            alone are not in it.
+        new: cell -> share of images ``[e]`` that it was the first to break.
+    """
+
+    def __init__(
+        self,
+        defence: Defence,
+        x: np.ndarray,
+        y: np.ndarray,
+        radii: np.ndarray,
+        key: jax.Array,
+        folder: str | os.PathLike[str] | None,
+        command: str,
+    ):
+        self.defence, self.x, self.y, self.radii, self.key = defence, x, y, radii, key
+        self.folder, self.command, self.scored = folder, command, defence.scored
+        self.outcomes: list[Outcome] = []
+        self.curves: dict[str, Robustness] = {}
+        self.history: list[tuple[str, Robustness]] = []
+        self.new: list[tuple[Cell, np.ndarray]] = []
+
+    @property
+    def worst(self) -> Robustness:
+        """The worst case over all attackers of the defence so far."""
+        return self.history[-1][1]
+
+    def measure(self, cell: Cell) -> None:
+        """One attacker."""
+        began = time.monotonic()
+        new = np.zeros(len(self.radii))
+        if cell.kind == "undefended":
+            assert self.defence.undefended is not None
+            curve = shown = self._sweep(cell.attack, self.defence.undefended, None, None)
+        elif cell.carried and self.history:
+            chosen = self._chosen(cell.most)
+            curve = self._sweep(cell.attack, *self._target(cell), self._until(chosen))
+            curve = _only(curve, chosen)
+        else:
+            curve = shown = self._sweep(cell.attack, *self._target(cell), None)
+        if cell.kind != "undefended":
+            both = worst(self.worst, curve) if self.history else curve
+            if self.history:
+                new = self.worst.robust_accuracy - both.robust_accuracy
+            self.history.append((cell.name, both))
+            self.new.append((cell, new))
+            if cell.carried:
+                shown = both
+        self.curves[cell.name] = curve
+        self.outcomes.append(
+            Outcome(
+                name=cell.name,
+                kind=cell.kind,
+                says=cell.says,
+                attack=cell.attack.name,
+                settings=cell.attack.settings,
+                carried=cell.carried,
+                robust_accuracy=shown.robust_accuracy,
+                interval=shown.interval,
+                new=new,
+                gradients=curve.evaluations.gradients,
+                forwards=curve.evaluations.forwards,
+                seconds=time.monotonic() - began,
+                command=self.command and f'{self.command} --only "{cell.name}"',
+            )
+        )
+
+    def _target(self, cell: Cell) -> tuple[Classifier, Classifier | None]:
+        """What is scored, and what is differentiated instead."""
+        if cell.exact and cell.surrogate is not None:
+            return cell.surrogate, None
+        return self.scored, cell.surrogate
+
+    def standing(self, eps: float) -> np.ndarray:
+        """Which images no attacker has broken at a radius, ``[n]``."""
+        return self.worst.smallest_radius > eps * (1 + 1e-6)
+
+    def _chosen(self, most: int | None) -> np.ndarray:
+        """Which images are still worth an attack; those that withstand most, where few may be."""
+        standing = self.worst.smallest_radius > self.radii[self.radii > 0].min(initial=np.inf)
+        if most is None or standing.sum() <= most:
+            return standing
+        order = np.argsort(-self.worst.smallest_radius, kind="stable")
+        return np.isin(np.arange(len(self.x)), order[:most])
+
+    def _until(self, chosen: np.ndarray) -> Robustness:
+        """The worst case so far, with nothing left to break of the images that are not chosen."""
+        smallest = np.where(chosen, self.worst.smallest_radius, 0.0)
+        return dataclasses.replace(self.worst, smallest_radius=smallest)
+
+    def _sweep(
+        self,
+        attack: Attack,
+        deployed: Classifier,
+        surrogate: Classifier | None,
+        after: Robustness | None,
+    ) -> Robustness:
+        given = (attack, deployed, self.x, self.y, self.radii, self.key, surrogate)
+        # A curve that stands by itself costs what it costs; what it shares with others is dropped.
+        if self.folder is not None and _can_be_kept(given):
+            found = recall(self.folder, *given, after=after, progress=None)
+        else:
+            found = sweep(*given, after=after, progress=None)
+        if after is None:
+            return found
+        before = after.evaluations
+        spent = dataclasses.replace(
+            found.evaluations,
+            gradients=found.evaluations.gradients - before.gradients,
+            forwards=found.evaluations.forwards - before.forwards,
+        )
+        return dataclasses.replace(found, evaluations=spent)
+
+
+def _only(curve: Robustness, chosen: np.ndarray) -> Robustness:
+    """What was found of the chosen images; of the others nothing is known."""
+    unknown = ~chosen
+    smallest, distance = curve.smallest_radius.copy(), curve.distance.copy()
+    smallest[unknown] = distance[unknown] = np.inf
+    by = np.where(unknown[:, None], "", curve.broken_by)
+    return dataclasses.replace(curve, smallest_radius=smallest, distance=distance, broken_by=by)
+
+
+def _can_be_kept(given: tuple) -> bool:
+    attack, deployed, x, y, radii, key, surrogate = given
+    try:
+        identity(attack, deployed, x[:1], y[:1], radii, key, surrogate, "nested")
+    except InputError:
+        return False
+    return True

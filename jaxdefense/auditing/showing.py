@@ -1,0 +1,58 @@
+"""What a report shows: images under attack, and the loss around them."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdefense import attacks
+from jaxdefense.auditing.budgets import Budget
+from jaxdefense.auditing.defence import Defence
+from jaxdefense.classifiers import apply, is_random
+from jaxdefense.errors import InputError
+from jaxdefense.evaluation import craft, loss_surface
+from jaxdefense.geometry import Ball
+from jaxdefense.precision import float32_products
+from jaxdefense.typing import example_keys
+
+_SHOWN, _AROUND = 6, 16
+
+
+def examples(
+    defence: Defence, x: np.ndarray, y: np.ndarray, eps: float, ball: Ball, budget: Budget, key
+) -> dict[str, np.ndarray]:
+    """A few images as the defence sees them, clean and attacked through it.
+
+    Returns:
+        ``x``, ``x_adv`` ``[m, h, w, c]``, labels ``y``, the defence's ``clean_answer`` and
+        ``answer`` ``[m]``; ``purified`` and ``purified_adv`` where there is a purifier.
+    """
+    x, y = x[:_SHOWN], y[:_SHOWN]
+    attacked = defence.averaged(defence.route, budget.draws)
+    try:
+        crafted = craft(attacks.pgd(ball, budget.steps), attacked, x, y, eps, key)
+    except (ValueError, TypeError, NotImplementedError):  # it cannot be differentiated
+        crafted = craft(attacks.square(ball, budget.queries), defence.scored, x, y, eps, key)
+    keys = example_keys(key, len(x))
+    answer = lambda images: _call(defence.scored, keys, images).argmax(-1)
+    shown = {"x": x, "x_adv": crafted.x_adv, "y": y}
+    shown |= {"clean_answer": answer(x), "answer": answer(crafted.x_adv)}
+    if defence.purifier is not None:
+        shown["purified"] = _call(defence.purifier, keys, x)
+        shown["purified_adv"] = _call(defence.purifier, keys, crafted.x_adv)
+    return shown
+
+
+def surface(defence: Defence, x, y, eps: float, key) -> tuple[np.ndarray, np.ndarray] | None:
+    """Offsets and mean loss ``[p, p]`` around a few images; None beyond l-inf radii of 1."""
+    try:
+        found = loss_surface(defence.attacked, x[:_AROUND], y[:_AROUND], min(eps, 1.0), key=key)
+    except (InputError, ValueError, TypeError, NotImplementedError):  # it has no gradient at all
+        return None
+    return found.offsets, found.loss.mean(0)
+
+
+def _call(function: Callable, keys: jax.Array, x: np.ndarray) -> np.ndarray:
+    with float32_products():
+        return np.asarray(apply(function, keys if is_random(function) else None, jnp.asarray(x)))

@@ -1,0 +1,148 @@
+"""Networks that an attacker trains: to transfer attacks from, and to imitate a purifier."""
+
+import dataclasses
+import functools
+import inspect
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from jax.tree_util import Partial
+
+from jaxdefense import models
+from jaxdefense.auditing.budgets import Budget
+from jaxdefense.auditing.defence import Defence
+from jaxdefense.classifiers import Frozen, Normalized, apply, is_random
+from jaxdefense.errors import InputError
+from jaxdefense.training import fit, optimizer, schedule, supervised
+from jaxdefense.training.objectives import forward
+from jaxdefense.typing import Classifier, Purifier, example_keys
+
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """What an attacker has made of the training images.
+
+    Attributes:
+        substitutes: by name; the user's own among them.
+        accuracy: of those trained here, on the images of the audit.
+        imitation: of the purifier, or None.
+    """
+
+    substitutes: dict[str, Classifier]
+    accuracy: dict[str, float]
+    imitation: Purifier | None
+
+
+def train(
+    defence: Defence, budget: Budget, x: np.ndarray, y: np.ndarray, key: jax.Array
+) -> Trained:
+    """Trains what the budget allows, on the defence's training images.
+
+    A network of the classifier's own architecture with another seed, where it is a linen one;
+    networks of the budget's architectures; and an autoencoder that imitates the purifier.
+
+    Raises:
+        InputError: training images that do not fit those of the audit.
+    """
+    substitutes = dict(defence.substitutes)
+    if defence.train is None:
+        return Trained(substitutes, {}, None)
+    x_train, y_train = _checked(defence.train, x, y, budget.n_train, key)
+    classes = int(max(y.max(), y_train.max())) + 1
+    modules: dict[str, nn.Module] = {}
+    own = _module(defence.classifier)
+    if own is not None and defence.classifier is not None:
+        modules["another seed"] = own
+        classes = max(classes, _classes(defence.classifier, x))
+    for name in budget.architectures or (("lenet5",) if own is None else ()):
+        modules[name] = models.build(name, classes)
+    accuracy = {}
+    for index, (name, module) in enumerate(modules.items()):
+        here = jax.random.fold_in(key, index)
+        frozen = _fit(supervised(module), module, x_train, y_train, budget, here)
+        answers = [np.asarray(_call(frozen, part)).argmax(-1) for part in _parts(x)]
+        accuracy[name] = float((np.concatenate(answers) == y).mean())
+        substitutes[name] = frozen
+    imitation = None
+    if defence.purifier is not None:
+        here = jax.random.fold_in(key, len(modules))
+        module = models.build("u_autoencoder", width=16)
+        imitation = _fit(imitate(module, defence.purifier), module, x_train, y_train, budget, here)
+    return Trained(substitutes, accuracy, imitation)
+
+
+def imitate(model: nn.Module, purifier: Purifier):
+    """Objective: mean squared error between a model's images and a purifier's of the same images.
+
+    The learned backward pass of Athalye et al. 2018 (arXiv 1802.00420, section 4.1.2). A random
+    purifier is drawn anew for every image.
+    """
+    return Partial(_imitate, model, purifier)
+
+
+def _imitate(model, purifier, params, model_state, key, x, y):
+    draw, dropout = jax.random.split(key)
+    wanted = jax.lax.stop_gradient(apply(purifier, example_keys(draw, len(x)), x))
+    made, model_state = forward(model, params, model_state, dropout, x)
+    value = jnp.mean((made - wanted) ** 2)
+    return value, (model_state, {"loss": value})
+
+
+def _fit(objective: Any, module: nn.Module, x, y, budget: Budget, key: jax.Array) -> Frozen:
+    variables = models.initialize(module, key, x.shape[1:])
+    batch = min(_BATCH, len(x))
+    result = fit(
+        objective, variables, _adam(budget.epochs * (len(x) // batch)), x, y, key=key,
+        epochs=budget.epochs, batch_size=batch, progress=False,
+    )  # fmt: skip
+    return Frozen(module, result.variables)
+
+
+@functools.cache  # optimizers are compared by identity
+def _adam(steps: int):
+    return optimizer("adam", schedule("cosine", 2e-3, steps))
+
+
+def _checked(train, x, y, most: int, key: jax.Array) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = np.asarray(train[0]), np.asarray(train[1])
+    if images.ndim != 4 or images.shape[1:] != x.shape[1:] or labels.shape != (len(images),):
+        raise InputError(
+            f"train has images {list(images.shape)} and labels {list(labels.shape)}, but images "
+            f"[n, {', '.join(map(str, x.shape[1:]))}] as those of the audit, with a label each, "
+            "are needed"
+        )
+    chosen = np.asarray(jax.random.permutation(key, len(images)))[:most]
+    images, labels = images[chosen], labels[chosen]
+    if images.dtype != np.uint8:
+        images = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
+    return images, labels.astype(np.int32)
+
+
+def _module(classifier: Classifier | None) -> nn.Module | None:
+    """The linen module of a classifier whose architecture can be trained again."""
+    if isinstance(classifier, Normalized):
+        classifier = classifier.classifier
+    if not (isinstance(classifier, Frozen) and isinstance(classifier.module, nn.Module)):
+        return None
+    takes = inspect.signature(classifier.module.__call__).parameters
+    return classifier.module if "train" in takes else None
+
+
+def _classes(classifier: Classifier, x: np.ndarray) -> int:
+    keys = example_keys(jax.random.key(0), 1)
+    call = lambda x: apply(classifier, keys if is_random(classifier) else None, x)
+    return jax.eval_shape(call, jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32)).shape[-1]
+
+
+def _parts(x: np.ndarray, size: int = 256):
+    return (x[start : start + size] for start in range(0, len(x), size))
+
+
+@jax.jit
+def _call(function: Classifier, x):
+    return function(x)

@@ -1,0 +1,96 @@
+"""The commands ``jaxdefense audit`` and ``jaxdefense report``."""
+
+import dataclasses
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxdefense.cli.subject import Subject
+from jaxdefense.errors import InputError, UnknownNameError
+
+
+@dataclasses.dataclass(frozen=True)
+class Audit(Subject):
+    """Is this defence real? Every attacker a strict reviewer would try; a verdict on each claim.
+
+    MODEL is ``module:name``: a `jaxdefense.Defence`, a `jaxdefense.Purified`, any callable
+    ``x -> logits`` for images [b, h, w, c] in [0, 1], or a function without arguments that returns
+    one of these. Example:
+
+        jaxdefense audit my_defence:build --data mnist --budget quick --claim 0.92@linf:0.3
+
+    Exit status 0 where every claim holds, 1 where one is weakened or broken, 2 where the evaluation
+    is unreliable. Writes audit.json, audit.md and audit.html.
+    """
+
+    radii: tuple[float, ...] | None = None
+    """in pixel units of [0, 1]; a usual grid of the norm by default. Radii of claims are added"""
+    budget: str = "standard"
+    """quick (minutes), standard, or thorough (hours)"""
+    claim: tuple[str, ...] = ()
+    """such as 0.92@linf:0.3: robust accuracy at a radius; several are judged one by one"""
+    seconds: float | None = None
+    """begin no further attacker after so much time"""
+    train: bool = True
+    """let attackers train networks on the data set's training split"""
+    only: str | None = None
+    """repeat one attacker, as the report names it, and those it goes on from"""
+    output: str | None = None
+    """folder for the report and for finished attackers, from which a killed audit goes on;
+    runs/audit-NAME by default"""
+
+    def run(self) -> None:
+        """Prints the audit and writes its reports."""
+        import jaxdefense
+        from jaxdefense.auditing import audit
+        from jaxdefense.auditing.defence import as_defence
+        from jaxdefense.geometry import BALLS
+        from jaxdefense.reporting.audits import write_audit
+
+        if self.norm not in BALLS:
+            raise UnknownNameError("norm of an audit", self.norm, BALLS)
+        given, x, y, key, source, chosen = self.load_all()
+        defence = as_defence(given)
+        name = self.model.replace(":", "-").rpartition("/")[2]
+        if defence.name == "defence":
+            defence = dataclasses.replace(defence, name=self.model)
+        if self.train and defence.train is None and len(chosen.x_train):
+            defence = dataclasses.replace(defence, train=(chosen.x_train, chosen.y_train))
+        output = Path(self.output or f"runs/audit-{name}")
+        words = [w for w in sys.argv[1:] if w]
+        found = audit(
+            defence, x, y, self.radii, key,
+            ball=BALLS[self.norm], budget=self.budget, claims=self.claim, seconds=self.seconds,
+            folder=output / "attackers", only=self.only, about=source.replace("\n", ", "),
+            command=shlex.join(["jaxdefense", *words]),
+        )  # fmt: skip
+        print(found)
+        version = {"jaxdefense": jaxdefense.__version__}
+        for path in write_audit(output, found, version):
+            print(path)
+        raise SystemExit(found.exit_status)
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """One page over many audits, to sort and to filter by data set, norm and threat model.
+
+    RUNS are folders with an audit.json each, or audit.json files. Example:
+
+        jaxdefense report runs/audit-*
+    """
+
+    runs: Annotated[tuple[str, ...], tyro.conf.Positional]
+    output: str = "runs/leaderboard.html"
+    """the page"""
+
+    def run(self) -> None:
+        """Writes the page."""
+        from jaxdefense.reporting.leaderboard import write_leaderboard
+
+        if not self.runs:
+            raise InputError("name at least one folder of an audit, for example runs/audit-*")
+        print(write_leaderboard(self.output, self.runs))

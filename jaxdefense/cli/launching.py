@@ -1,0 +1,84 @@
+"""`launch` for experiment scripts: presets, options, one-line errors, compilation cache."""
+
+import os
+import sys
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import jax
+import tyro
+
+from jaxdefense.errors import JaxdefenseError, UnknownNameError
+
+Config = TypeVar("Config")
+
+
+def launch(
+    main: Callable[[Config], None],
+    presets: Mapping[str, Config],
+    default: str,
+    arguments: Sequence[str] | None = None,
+) -> None:
+    """Runs an experiment script: preset, options, one-line errors, compilation cache.
+
+    Args:
+        main: takes the configuration.
+        presets: name to configuration (frozen dataclasses of one type).
+        default: the preset used without ``--preset``.
+        arguments: of the command line; ``sys.argv`` by default.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    with one_line_errors():
+        preset, rest = _take(arguments, "--preset", default)
+        if preset not in presets:
+            raise UnknownNameError("preset", preset, presets)
+        description = (
+            f"{main.__doc__ or ''}\n\n--preset {{{','.join(presets)}}} (default {default})"
+        )
+        base = presets[preset]
+        config = tyro.cli(type(base), default=base, args=rest, description=description)
+        use_compilation_cache()
+        main(config)
+
+
+def _take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:
+    """The value of one option, and the arguments without it."""
+    value, rest, remaining = default, [], iter(arguments)
+    for argument in remaining:
+        if argument == name:
+            value = next(remaining, "")
+        elif argument.startswith(f"{name}="):
+            value = argument.partition("=")[2]
+        else:
+            rest.append(argument)
+    return value, rest
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that a second run starts at once.
+
+    In ``JAX_COMPILATION_CACHE_DIR`` or ``$JAXDEFENSE_CACHE/xla`` (``~/.cache/jaxdefense/xla``).
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        base = os.environ.get("JAXDEFENSE_CACHE") or Path.home() / ".cache" / "jaxdefense"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+class one_line_errors:
+    """An error the user can act on ends the program as one message, without a traceback."""
+
+    def __enter__(self) -> None:
+        warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
+
+    def __exit__(self, kind, error, traceback) -> None:
+        if isinstance(error, JaxdefenseError):
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(1) from None
+        if isinstance(error, KeyboardInterrupt):
+            print("interrupted: run the same command again to go on", file=sys.stderr)
+            raise SystemExit(130) from None

@@ -1,0 +1,282 @@
+"""The audit from end to end, on functions whose robustness has a closed form."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+
+import jaxdefense as jd
+from jaxdefense import attacks
+from jaxdefense.auditing import BUDGETS, audit
+from jaxdefense.auditing.claims import BROKEN, HOLDS, UNRELIABLE
+from jaxdefense.auditing.defence import as_defence
+from jaxdefense.auditing.matrix import Matrix
+from jaxdefense.auditing.result import SCHEMA
+from jaxdefense.data import as_images
+from jaxdefense.defenses import smoothed
+from jaxdefense.errors import InputError, UnknownNameError
+
+TINY = dataclasses.replace(
+    BUDGETS["quick"], steps=8, longer=10, minimum_steps=5, queries=20, few=16, draws=2,
+    ladder=(1, 2), certify=(20, 300), epochs=1, n_train=128,
+)  # fmt: skip
+# Audits of one function share their programs, so they belong to one worker.
+pytestmark = pytest.mark.xdist_group("audit")
+KEY = jax.random.key(0)
+RADII = [0.01, 0.05, 0.2]
+
+
+class Flat(nn.Module):
+    """A linear classifier whose results can be kept."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return nn.Dense(3)(x.reshape(len(x), -1))
+
+
+@pytest.fixture(scope="module")
+def case(linear):
+    x, _ = linear.data(count=40)
+    classifier = linear.classifier(linear.weights())
+    return classifier, np.asarray(x), np.asarray(classifier(x).argmax(-1))
+
+
+@pytest.fixture(scope="module")
+def masked(case):
+    """Quantisation before a linear classifier, whose author claims what its gradients leave."""
+    classifier, x, y = case
+    rounds = jd.defenses.bit_depth(2)
+    y = np.asarray(classifier(rounds(jnp.asarray(x))).argmax(-1))
+    return audit(
+        jd.Purified(rounds, classifier), x, y, RADII, KEY, budget=TINY,
+        claims=["0.9@linf:0.2", "0.0@linf:0.05"], command="jaxdefense audit m:f", about="random",
+    )  # fmt: skip
+
+
+def names(found):
+    return [outcome.name for outcome in found.outcomes]
+
+
+def test_masked_gradients_are_gone_around(masked):
+    by_name = {o.name: o for o in masked.outcomes}
+    assert by_name["white-box"].robust_accuracy[-1] > 0.5  # what its author saw
+    assert by_name["BPDA, identity"].robust_accuracy[-1] < 0.2
+    first, second = masked.verdicts
+    assert first.outcome == BROKEN
+    assert second.outcome != BROKEN
+    assert masked.exit_status == 1
+
+
+def test_checks_name_what_masks(masked):
+    outcomes = {check.name: check.outcome for check in masked.checks}
+    assert outcomes["zero gradients"] == "fail"
+    assert outcomes["differences"] == "fail"
+
+
+def test_the_worst_case_is_that_of_all_attackers_image_by_image(masked):
+    worst = masked.worst.robust_accuracy
+    assert (np.diff(worst) <= 0).all()
+    for outcome in masked.outcomes:
+        if outcome.kind != "undefended":
+            assert (worst <= outcome.robust_accuracy + 1e-9).all(), outcome.name
+    # What each was the first to break adds up.
+    new = sum(outcome.new for outcome in masked.outcomes)
+    first = next(o for o in masked.outcomes if o.kind != "undefended")
+    np.testing.assert_allclose(first.robust_accuracy - new, worst, atol=1e-9)
+
+
+def test_what_could_not_be_tested_is_said(masked, case):
+    told = {row.name: row.reason for row in masked.skipped}
+    assert told["transfer"] == "neither training images nor substitutes were given"
+    assert told["decision-based"] == "not within this budget"
+    classifier, x, y = case
+    bare = audit(lambda x: classifier(x), x, y, RADII, KEY, budget=TINY)
+    assert {"undefended", "oblivious", "BPDA", "transfer"} <= {row.name for row in bare.skipped}
+    assert bare.explanations == ()
+
+
+def test_a_linear_classifier_keeps_what_its_closed_form_says(case, linear):
+    """And everything that speaks for the attacks says so."""
+    classifier, x, y = case
+    weights = classifier.args[0]
+    logits = np.asarray(classifier(x))
+    margins = logits.max(-1, keepdims=True) - logits
+    slopes = np.abs(np.asarray(weights[:, y].T[:, :, None] - weights[None])).sum(1)
+    slopes[np.arange(40), y], margins[np.arange(40), y] = 1.0, np.inf
+    distance = (margins / slopes).min(-1)  # without the box, so a lower bound
+    radii = np.quantile(distance, [0.2, 0.5]).astype(np.float32)
+    claim = jd.auditing.Claim(float((distance > radii[1]).mean()), "linf", float(radii[1]))
+    found = audit(classifier, x, y, radii, KEY, budget=TINY, claims=[claim])
+    np.testing.assert_allclose(
+        found.worst.robust_accuracy[1:], (distance[:, None] > radii).mean(0), atol=0.051
+    )
+    assert found.verdicts[0].outcome == HOLDS
+    assert not [c.name for c in found.checks if c.outcome == "fail"]
+    assert found.exit_status == 0
+
+
+def test_an_attack_that_does_nothing_makes_the_evaluation_unreliable(case, monkeypatch):
+    """A strong claim that nothing refutes, where nothing was tried, must not hold."""
+    classifier, x, y = case
+    for name in ("pgd", "fgsm", "apgd", "fmn", "square"):
+        make = getattr(attacks, name)
+        weak = lambda *a, make=make, **k: _idle(make(*a, **k))
+        monkeypatch.setattr(attacks, name, weak)
+    monkeypatch.setitem(attacks.SUITES, "quick", lambda ball: _idle(attacks.pgd(ball, 2)))
+    found = audit(classifier, x, y, RADII, KEY, budget=TINY, claims=["0.99@linf:0.2"])
+    assert found.verdicts[0].outcome == UNRELIABLE
+    assert "unbounded" in found.doubts
+    assert found.exit_status == 2
+
+
+def _idle(attack):
+    def init(keys, probe, x, goal, eps):
+        return attacks.search.begin(x)
+
+    step = lambda keys, probe, state, x, goal, eps: state
+    search = attacks.search.Search(init, step, step_cost=attacks.search.Cost(), settings="idle")
+    stages = tuple(stage._replace(search=search) for stage in attack.stages)
+    return dataclasses.replace(attack, stages=stages)
+
+
+def test_probabilities_are_turned_into_logits_and_said_so(case):
+    classifier, x, y = case
+    found = audit(lambda x: jax.nn.softmax(classifier(x)), x, y, [0.05, 0.2], KEY, budget=TINY)
+    (check,) = [c for c in found.checks if c.name == "probabilities"]
+    assert check.outcome == "note"
+    plain = audit(classifier, x, y, [0.05, 0.2], KEY, budget=TINY)
+    np.testing.assert_allclose(found.worst.robust_accuracy, plain.worst.robust_accuracy, atol=0.051)
+
+
+def test_randomness_that_is_not_declared_is_refused(case):
+    classifier, x, y = case
+    rng = np.random.default_rng(0)
+    with pytest.raises(InputError, match="it is random"):
+        audit(lambda x: classifier(x + rng.normal()), x, y, RADII, KEY, budget=TINY)
+
+
+def test_random_defences_are_judged_by_their_most_frequent_answer(case):
+    """Else one of many attackers finds a draw that fails by chance, at any radius."""
+    classifier, x, y = case
+
+    def flips(keys, x):  # one answer in ten is wrong, whatever the image
+        wrong = jax.vmap(lambda key: jax.random.bernoulli(key, 0.1))(keys)
+        return jnp.where(wrong[:, None], -classifier(x), classifier(x))
+
+    found = audit(jd.Randomized(flips), x, y, [1e-4, 2e-4], KEY, budget=TINY)
+    assert found.worst.robust_accuracy[-1] > 0.9
+    assert "more draws" in {check.name for check in found.checks}
+
+
+def test_a_smoothed_classifier_brings_its_certificate(case):
+    classifier, x, y = case
+    vote = smoothed(classifier, 0.1, draws=11)
+    found = audit(vote, x, y, [0.02, 0.05], KEY, ball=jd.l2, budget=TINY, claims=["0.3@l2:0.02"])
+    assert found.certificate is not None
+    proven = found.certificate.accuracy(found.radii)
+    assert (found.worst.robust_accuracy >= proven - 1e-9).all()
+    assert (found.verdicts[0].outcome, found.verdicts[0].decided_by) in (
+        (HOLDS, "certificate"), (HOLDS, found.outcomes[-1].name),
+    )  # fmt: skip
+
+
+def test_attackers_train_networks_of_their_own():
+    images = np.random.default_rng(0).integers(0, 255, (130, 8, 8, 1), dtype=np.uint8)
+    labels = (images.mean((1, 2, 3)) > 127).astype(np.int32)
+    net = jd.Frozen(Flat(), Flat().init(KEY, jnp.zeros((1, 8, 8, 1))))
+    defence = jd.Defence(
+        classifier=net, purifier=jd.defenses.bit_depth(3), train=(images, labels),
+        substitutes={"mine": lambda x: jnp.stack([s := x.mean((1, 2, 3)), 1 - s], -1)},
+    )  # fmt: skip
+    shown = as_images(images[:8])
+    found = audit(defence, shown, labels[:8], [0.1], KEY, budget=TINY)
+    assert {
+        "transfer: mine", "transfer: another seed", "transfer: together", "BPDA, learned"
+    } <= set(names(found))  # fmt: skip
+    assert set(found.meta["accuracy of substitutes"]) == {"another seed"}
+    assert "white-box, 8-bit" in names(found)
+
+
+def test_a_killed_audit_goes_on_from_finished_attackers(case, tmp_path, monkeypatch):
+    _, x, _ = case
+    classifier = jd.Frozen(Flat(), Flat().init(KEY, x))
+    given = (classifier, x, np.asarray(classifier(x).argmax(-1)), RADII, KEY)
+    whole = audit(*given, budget=TINY, folder=tmp_path)
+    done = []
+    measure = Matrix.measure
+    counting = lambda self, cell: done.append(cell) or measure(self, cell)
+    monkeypatch.setattr(Matrix, "measure", counting)
+    monkeypatch.setattr("jaxdefense.evaluation.store.sweep", lambda *a, **k: pytest.fail("again"))
+    again = audit(*given, budget=TINY, folder=tmp_path)
+    assert len(done) == len(whole.outcomes)
+    np.testing.assert_array_equal(again.worst.smallest_radius, whole.worst.smallest_radius)
+
+
+def test_one_attacker_can_be_repeated(case):
+    classifier, x, y = case
+    given = (classifier, x, y, RADII, KEY)
+    whole = audit(*given, budget=TINY)
+    at = names(whole).index("Square")
+    again = audit(*given, budget=TINY, only="Square")
+    assert names(again) == names(whole)[: at + 1]
+    np.testing.assert_array_equal(
+        again.outcomes[at].robust_accuracy, whole.outcomes[at].robust_accuracy
+    )
+    assert names(audit(*given, budget=TINY, only="white-box")) == ["white-box"]
+    with pytest.raises(UnknownNameError, match="did you mean 'Square'"):
+        audit(*given, budget=TINY, only="square")
+
+
+def test_no_attacker_begins_when_the_time_is_over(case):
+    classifier, x, y = case
+    found = audit(classifier, x, y, RADII, KEY, budget=TINY, seconds=0.0)
+    assert len(found.outcomes) == 1
+    assert sum("the 0 s of this audit were over" in row.reason for row in found.skipped) > 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"budget": "fast"}, "unknown budget"),
+        ({"claims": ["0.9@l2:0.1"]}, "audit each norm by itself"),
+        ({"radii": [8.0]}, "0-255 units"),
+    ],
+)
+def test_bad_input_says_what_to_do(case, options, message):
+    with pytest.raises(InputError, match=message):
+        audit(*case, **{"radii": RADII, "budget": TINY, **options})
+
+
+def test_a_defence_is_taken_apart_as_far_as_it_says(case):
+    classifier, *_ = case
+    whole = jd.Purified(jd.defenses.blur(1.0), classifier)
+    found = as_defence(whole)
+    assert found.classifier is classifier
+    assert found.purifier is whole.purifier
+    assert as_defence(jd.Defence(deployed=whole, name="mine")).classifier is classifier
+    assert as_defence(classifier).undefended is None
+    with pytest.raises(InputError, match="something to deploy"):
+        jd.Defence()
+    with pytest.raises(InputError, match="must be a function"):
+        jd.Defence(classifier=3)
+
+
+def test_the_json_is_plain_and_versioned(masked):
+    told = json.loads(json.dumps(masked.to_json()))
+    assert told["schema"] == SCHEMA
+    assert told["verdicts"][0]["outcome"] == BROKEN
+    assert told["exit_status"] == 1
+    assert all(o["command"].endswith(f'--only "{o["name"]}"') for o in told["outcomes"])
+    assert len(told["worst"]["smallest_radius"]) == told["n"] == 40
+
+
+def test_text_and_markdown_say_the_same(masked):
+    for text in (str(masked), masked.to_markdown()):
+        assert "broken" in text
+        assert "BPDA, identity" in text
+        assert "worst case" in text
+        assert "not tested" in text.lower()

@@ -1,0 +1,153 @@
+"""Checks on functions whose gradients are known."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdefense import Purified, Randomized, Tempered, attacks, linf, sweep
+from jaxdefense.auditing import masking
+from jaxdefense.auditing.plan import MORE, Cell
+
+KEY = jax.random.key(0)
+EPS = 0.1
+
+
+@pytest.fixture(scope="module")
+def case(linear):
+    x, _ = linear.data(count=24)
+    classifier = linear.classifier(linear.weights())
+    return classifier, np.asarray(x), np.asarray(classifier(x).argmax(-1))
+
+
+def rounded(x):
+    return jnp.round(8 * x) / 8
+
+
+def test_differences_of_a_linear_function_are_its_gradients(case):
+    classifier, x, y = case
+    found = masking.differences(classifier, classifier, x, y, KEY)
+    assert found.outcome == "pass"
+    assert found.value > 0.99
+
+
+def test_differences_tell_gradients_that_lead_elsewhere(case):
+    classifier, x, y = case
+    deployed = Purified(rounded, classifier)
+    assert masking.differences(deployed, deployed, x, y, KEY).outcome == "fail"
+    other = lambda x: -classifier(x)
+    assert masking.differences(other, classifier, x, y, KEY).outcome == "fail"
+
+
+def test_an_unbounded_attack_reaches_zero_where_gradients_are_of_use(case):
+    classifier, x, y = case
+    found = masking.unbounded([classifier], classifier, x, y, 20, linf, KEY)
+    assert (found.outcome, found.value) == ("pass", 0.0)
+    blind = Purified(rounded, classifier)
+    assert masking.unbounded([blind], blind, x, y, 20, linf, KEY).outcome == "fail"
+    assert masking.unbounded([blind, classifier], blind, x, y, 20, linf, KEY).outcome == "pass"
+
+
+def test_images_without_gradients_are_counted(case):
+    classifier, x, y = case
+    args = (x, y, EPS, linf, KEY)
+    assert masking.gradients(classifier, *args).outcome == "pass"
+    found = masking.gradients(Purified(rounded, classifier), *args)
+    assert (found.outcome, found.value) == ("fail", 1.0)
+    # The margin sees what the softmax of large logits hides.
+    assert masking.gradients(Tempered(classifier, 1e-4), *args).outcome == "pass"
+
+
+def test_what_cannot_be_differentiated_is_told_with_the_reason(case):
+    classifier, x, y = case
+    host = lambda x: jax.pure_callback(np.asarray, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
+    share, why = masking.flatness(Purified(host, classifier), x, y, EPS, linf, KEY)
+    assert share == 1.0
+    assert "callback" in why
+    assert masking.flatness(classifier, x, y, EPS, linf, KEY) == (0.0, "")
+
+
+def test_a_grey_image_lies_in_every_ball_from_one_half_on(case):
+    classifier, x, y = case
+    curve = sweep(attacks.gaussian(0.01, linf), classifier, x, y, [0.1, 0.5], KEY)
+    assert masking.grey_image(curve, y).outcome == "fail"
+    lower = dataclasses.replace(curve, robust_accuracy=np.array([0.9, 0.0]))
+    assert masking.grey_image(lower, y).outcome == "pass"
+    small = dataclasses.replace(curve, radii=np.array([0.1, 0.2], np.float32))
+    assert masking.grey_image(small, y).outcome == masking.NOT_APPLICABLE
+
+
+def test_one_step_must_not_beat_many(case):
+    classifier, x, y = case
+    one, many = (
+        sweep(attack, classifier, x, y, [0.02, 0.05], KEY)
+        for attack in (attacks.fgsm(linf), attacks.pgd(linf, 20))
+    )
+    assert masking.iterative(one, many).outcome == "pass"
+    broken = dataclasses.replace(one, smallest_radius=np.zeros(24))
+    nothing = dataclasses.replace(many, smallest_radius=np.full(24, np.inf))
+    assert masking.iterative(broken, nothing).outcome == "fail"
+    assert masking.iterative(nothing, broken).outcome == "pass"
+
+
+def cell(name, kind):
+    return Cell(name, kind, "", attacks.fgsm(linf))
+
+
+def test_what_other_attackers_find_beyond_gradients_is_counted():
+    new = lambda *shares: np.array(shares)
+    quiet = [(cell(MORE, "white-box"), new(0, 0.01)), (cell("Square", "query"), new(0.0, 0.01))]
+    assert [c.outcome for c in masking.further(quiet, 100)] == ["pass", "pass"]
+    loud = [
+        (cell(MORE, "white-box"), new(0, 0.1)),
+        (cell("Square", "query"), new(0.0, 0.02)),
+        (cell("transfer: x", "transfer"), new(0.0, 0.03)),
+    ]
+    found = masking.further(loud, 100)
+    assert [c.outcome for c in found] == ["fail", "fail"]
+    assert found[1].value == pytest.approx(0.05)
+    assert "transfer: x" in found[1].says
+
+
+def test_more_draws_must_find_next_to_nothing_more(case):
+    classifier, x, y = case
+
+    def noisy(keys, x):
+        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+        return classifier(x + 0.02 * noise)
+
+    random = Randomized(noisy)
+    from jaxdefense import eot
+
+    found = masking.draws(
+        lambda count: eot(random, count), random, x, y, 0.05, linf, 5, (2, 8), KEY
+    )
+    assert found.outcome == "pass"
+    assert "2: " in found.says
+
+
+def test_a_defence_that_reads_the_label_from_the_perturbation_is_told(case):
+    """Its answer is the class from which a one-step perturbation leads away, if there is one."""
+    classifier, x, y = case
+    clean = jnp.asarray(x)
+
+    def leaking(z):
+        moved = (z - clean[: len(z)]).reshape(len(z), -1)
+        rises = moved @ classifier.args[0]  # what it does to each logit
+        return jnp.where(jnp.abs(moved).max(-1, keepdims=True) > 0.01, -rises, classifier(z))
+
+    args = (x, y, EPS, linf, KEY)
+    assert masking.label_leak(classifier, classifier, *args).outcome == "pass"
+    assert masking.label_leak(classifier, leaking, *args).outcome == "fail"
+    two = (x, y % 2, EPS, linf, KEY)
+    assert masking.label_leak(classifier, classifier, *two).outcome == masking.NOT_APPLICABLE
+
+
+def test_amplitude_is_told_beside_that_of_the_classifier_alone(case):
+    classifier, x, y = case
+    half = Purified(lambda x: 0.25 + x / 2, classifier)
+    found = masking.amplitude(half, classifier, x, y, KEY)
+    assert found.outcome == "note"
+    assert found.value < found.limit
