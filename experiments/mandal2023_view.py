@@ -1,16 +1,18 @@
 """The records of `mandal2023_convolutional_autoencoder`, as tables and predictions ask for them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from experiments.answers import Cell, Query, find
-from experiments.mandal2023_cells import DROPOUT, TRAINING, WHITE_BOX
+from experiments.answers import Query, find
+from experiments.cells import WHITE_BOX
+from experiments.mandal2023_cells import DROPOUT, TRAINING
 from experiments.mandal2023_lineup import Lineup
 from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, FGSM_AE, RADII
 from experiments.measuring import OBLIVIOUS
+from experiments.telling import Measured
 from jaxdefense.reporting import Record
 
 GAIN = "gain (percentage points)"
@@ -19,7 +21,7 @@ COLUMNS = ("as attacked", "corrected", "white-box", "strongest")
 
 
 @dataclasses.dataclass(frozen=True)
-class View:
+class View(Measured):
     """What was measured.
 
     Attributes:
@@ -30,7 +32,6 @@ class View:
         config: of the script.
     """
 
-    records: Sequence[Record]
     titles: Mapping[str, str]
     teams: Mapping[str, Lineup]
     model: str
@@ -96,15 +97,6 @@ class View:
     def first(self, query: Query) -> Query:
         """The same of the first seed, to be compared with what was trained for that only."""
         return dataclasses.replace(query, fields={**query.fields, "seed": self.config.seeds[0]})
-
-    def cell(self, query: Query) -> Cell | None:
-        """What answers a query."""
-        return find(self.records, query)
-
-    def cells(self, *queries: Query) -> list[Cell] | None:
-        """What answers all queries, or None where one was not measured."""
-        found = [self.cell(query) for query in queries]
-        return [cell for cell in found if cell] if all(found) else None
 
 
 def gains(view: View) -> Iterator[Record]:
