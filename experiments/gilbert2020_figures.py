@@ -10,7 +10,6 @@ from experiments.gilbert2020_cells import RADII
 from experiments.gilbert2020_functions import EPS, RESNET, SEPRE, TITLES, printed_attacks
 from experiments.gilbert2020_parts import AE, BARE, FILTERS, INITIAL, LAST, NO_CLEAN, Parts, tag
 from experiments.measuring import outputs
-from experiments.telling import point
 from jaxdefense.reporting import (
     Bar,
     Record,
@@ -92,8 +91,8 @@ def _curves(view, name: str, phase: str) -> Iterator[tuple[str, list[Record]]]:
         if phase == INITIAL and query == view.static and front == BARE:
             continue
         defence = tag(front, phase)
-        points = [point(view, view.clean(name, defence), 0.0)]
-        points += [point(view, query(name, defence, "pgd", eps=eps), eps) for eps in RADII]
+        points = [view.point(view.clean(name, defence), 0.0)]
+        points += [view.point(query(name, defence, "pgd", eps=eps), eps) for eps in RADII]
         yield what, [each for each in points if each]
 
 

@@ -24,7 +24,7 @@ from experiments.gilbert2020_predictions import predictions
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome
-from experiments.telling import Measured
+from experiments.views import Measured
 from jaxdefense.reporting import Record
 
 TITLE = "Gilbert 2020: Denoising with networks, a black-box defense to adversarial attacks"

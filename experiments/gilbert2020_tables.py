@@ -27,7 +27,7 @@ from experiments.gilbert2020_parts import (
     Parts,
     tag,
 )
-from experiments.telling import HOW, row, text
+from experiments.views import HOW, row, text
 from jaxdefense import models
 from jaxdefense.models import count_parameters
 from jaxdefense.reporting import Table

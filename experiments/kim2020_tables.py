@@ -10,7 +10,7 @@ from experiments.answers import Query
 from experiments.kim2020_lineup import FROM_C, NETS, printed
 from experiments.kim2020_parts import AE, CONTROL, SMOOTHED
 from experiments.measuring import Around
-from experiments.telling import HOW, text
+from experiments.views import HOW, text
 from jaxdefense import models
 from jaxdefense.reporting import Table
 

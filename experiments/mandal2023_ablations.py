@@ -20,7 +20,7 @@ from experiments.mandal2023_parts import (
     Parts,
 )
 from experiments.mandal2023_tables import each_kind
-from experiments.telling import HOW, row
+from experiments.views import HOW, row
 from jaxdefense.models import count_parameters
 from jaxdefense.reporting import Table
 

@@ -10,7 +10,6 @@ from experiments.mandal2023_functions import deployed
 from experiments.mandal2023_lineup import grids
 from experiments.mandal2023_parts import AUTOENCODERS, FGSM_AE, PGD_AE, RADII, Parts
 from experiments.measuring import outputs
-from experiments.telling import point
 from jaxdefense.attacks import Attack
 from jaxdefense.data import as_images
 from jaxdefense.reporting import (
@@ -176,6 +175,6 @@ def _panel(view, dataset: str, kind: str) -> Iterator[tuple[str, list[Record]]]:
     }
     for label, query in queries.items():
         radii = grids(dataset)[kind == "pgd"]
-        points = [point(view, query(eps), eps) for eps in radii]
+        points = [view.point(query(eps), eps) for eps in radii]
         if drawn := [point for point in points if point]:
             yield label, drawn

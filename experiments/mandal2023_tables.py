@@ -8,7 +8,7 @@ from experiments.answers import Answer, data_set
 from experiments.mandal2023_lineup import FEW, grids
 from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, FGSM_AE, LARGE, RADII, Parts
 from experiments.paper_numbers import of_paper
-from experiments.telling import HOW, row, text
+from experiments.views import HOW, row, text
 from jaxdefense.reporting import Table
 
 EVERY = (*AUTOENCODERS.values(), CODED_AE)
