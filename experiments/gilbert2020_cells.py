@@ -26,7 +26,6 @@ from jaxdefense.evaluation import craft
 from jaxdefense.evaluation.identity import identity
 from jaxdefense.reporting import Record
 
-RADII = tuple(eps / 255 for eps in (4, 8, 12, 16))
 FAR = 64 / 255
 """Beyond all that the paper attacks with: what is left here says how strong an attack is."""
 AT_8 = (EPS,)
@@ -42,15 +41,14 @@ class Lineup:
     """The attackers beside those of the paper; made by `lineup`.
 
     Attributes:
-        free: PGD as it is used today.
-        strong: momentum, AutoAttack or a part of it, and what sees no gradients.
+        strong: PGD as it is used today, momentum, AutoAttack or a part of it, and what sees no
+            gradients.
         leaks: FGSM with other labels than the true one.
         patient: in small steps, to see how many it takes.
 
     What is not part of a run is empty.
     """
 
-    free: Attack
     strong: tuple[Attack, ...]
     leaks: tuple[Attack, ...]
     patient: Attack
@@ -60,12 +58,12 @@ class Lineup:
 def _lineup(
     steps: int, restarts: int, suite: str, queries: int, patience: int, many: bool
 ) -> Lineup:
-    suites = (attacks.SUITES[suite](linf), attacks.square(linf, queries))
+    free = attacks.restarts(attacks.pgd(linf, steps), restarts)
+    strong = (free, attacks.mifgsm(linf, 10), attacks.SUITES[suite](linf))
     chosen = (attacks.predicted, attacks.random_wrong)
     fgsm = printed_attacks(False)[0]
     return Lineup(
-        free=attacks.restarts(attacks.pgd(linf, steps), restarts),
-        strong=(attacks.mifgsm(linf, 10), *suites) * many,
+        strong=(*strong, attacks.square(linf, queries)) * many,
         leaks=tuple(attacks.with_labels(fgsm, labels) for labels in chosen) * many,
         patient=attacks.bim(linf, patience, 0.05),
     )
@@ -77,23 +75,28 @@ def lineup(config: Any) -> Lineup:
     return _lineup(*settings, config.patience, config.thorough)
 
 
+def radii(config: Any) -> tuple[float, ...]:
+    """Of every curve, for pixels in [0, 1]."""
+    return tuple(eps / 255 for eps in config.radii)
+
+
 def measured(config: Any, parts: Parts) -> Iterator[Record]:
     """All cells of one seed."""
-    team = lineup(config)
+    team, grid = lineup(config), radii(config)
     for line in parts.lines.values():
-        yield from _static(parts.study, line)
+        yield from _static(parts.study, line, grid)
         yield _loss(parts.study, line)
         if line.coded:
             whole = line.stages(INITIAL, LAST)
             yield from _recrafted(parts.study, line, printed_attacks(False)[1:], whole, AT_8)
         else:
-            yield from _white_box(team, parts.study, line)
+            yield from _white_box(team, parts.study, line, grid)
             yield from _effort(team, parts.study, line)
     yield from _on_training_images(parts)
     yield from _labels(team, parts)
     yield from _search(config, parts)
     yield from _variants(parts)
-    yield from _controls(parts)
+    yield from _controls(parts, grid)
     if parts.controls:
         yield from _seconds(config, parts)
 
@@ -105,7 +108,7 @@ def _known(records: Iterable[Record]) -> Iterator[Record]:
         yield dataclasses.replace(record, knowledge=WHITE_BOX) if own else record
 
 
-def _static(study: Study, line: Line) -> Iterator[Record]:
+def _static(study: Study, line: Line, grid: tuple[float, ...]) -> Iterator[Record]:
     """Examples crafted once on the network before fine-tuning, as the paper has them.
 
     As coded they are not even crafted on that: the attacker's network is not normalised.
@@ -116,27 +119,26 @@ def _static(study: Study, line: Line) -> Iterator[Record]:
     if not line.coded:
         del functions[BARE]  # these are its white-box cells
     for attack in printed_attacks(line.coded):
-        radii = AT_8 if line.coded else RADII
-        yield from shown(study, line.model, attack, line.source, functions, radii, alone=1)
+        at = AT_8 if line.coded else grid
+        yield from shown(study, line.model, attack, line.source, functions, at, alone=1)
 
 
-def _recrafted(study, line, team: Iterable[Attack], functions, radii) -> Iterator[Record]:
+def _recrafted(study, line, team: Iterable[Attack], functions, grid) -> Iterator[Record]:
     """Each function attacked through the whole, every radius by itself."""
     for name, function in functions.items():
         for each in team:
-            yield from curve(study, line.model, name, each, function, radii, method="grid")
+            yield from curve(study, line.model, name, each, function, grid, method="grid")
 
 
-def _white_box(team: Lineup, study: Study, line: Line) -> Iterator[Record]:
+def _white_box(team: Lineup, study: Study, line: Line, grid: tuple[float, ...]) -> Iterator[Record]:
     """The paper's attacks on the model being assessed, as its text says; then stronger ones."""
     printed, ends = printed_attacks(False), line.stages(INITIAL, LAST)
     between = line.stages(*(phase for phase in PHASES if phase not in (INITIAL, LAST)))
-    yield from _recrafted(study, line, printed, ends, RADII)
+    yield from _recrafted(study, line, printed, ends, grid)
     yield from _recrafted(study, line, printed, between, AT_8)
     for name, function in ends.items():
-        yield from curve(study, line.model, name, team.free, function, (*RADII, FAR))
         for each in team.strong:
-            yield from curve(study, line.model, name, each, function, RADII)
+            yield from curve(study, line.model, name, each, function, (*grid, FAR))
     # Anew on the fine-tuned network, by an attacker who does not know of the autoencoder.
     last = {tag(AE, LAST): line.deployed(LAST, line.purifier)}
     for each in printed:
@@ -239,13 +241,13 @@ def _cleaning(study: Study, line: Line, attack: Attack, front: Any) -> list[floa
     return measuring.kept(study.folder / "sweeps" / f"cleaning-{name[:16]}.json", measure)
 
 
-def _controls(parts: Parts) -> Iterator[Record]:
+def _controls(parts: Parts, grid: tuple[float, ...]) -> Iterator[Record]:
     """The same examples shown to another network, and to one behind an untrained autoencoder."""
     line = parts.lines[RESNET, False]
     for name, function in parts.controls.items():
         yield measuring.clean(parts.study, line.model, name, function)
     for each in printed_attacks(False) if parts.controls else ():
-        yield from shown(parts.study, line.model, each, line.source, parts.controls, RADII, alone=1)
+        yield from shown(parts.study, line.model, each, line.source, parts.controls, grid, alone=1)
 
 
 def _seconds(config: Any, parts: Parts) -> Iterator[Record]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from experiments.answers import Query
-from experiments.gilbert2020_cells import RADII
+from experiments.gilbert2020_cells import radii
 from experiments.gilbert2020_functions import EPS, RESNET, SEPRE, TITLES, printed_attacks
 from experiments.gilbert2020_parts import AE, BARE, FILTERS, INITIAL, LAST, NO_CLEAN, Parts, tag
 from experiments.measuring import outputs
@@ -92,7 +92,9 @@ def _curves(view, name: str, phase: str) -> Iterator[tuple[str, list[Record]]]:
             continue
         defence = tag(front, phase)
         points = [view.point(view.clean(name, defence), 0.0)]
-        points += [view.point(query(name, defence, "pgd", eps=eps), eps) for eps in RADII]
+        points += [
+            view.point(query(name, defence, "pgd", eps=eps), eps) for eps in radii(view.config)
+        ]
         yield what, [each for each in points if each]
 
 

@@ -16,6 +16,7 @@ from flax import linen as nn
 from jaxdefense import Frozen, Normalized, Purified, attacks, defenses, linf, models
 from jaxdefense.attacks import Attack
 from jaxdefense.classifiers import Composite, apply
+from jaxdefense.losses import cross_entropy
 from jaxdefense.reporting import write_atomically
 from jaxdefense.training import compute_dtype
 from jaxdefense.typing import Classifier, Images, Labels, Logits, PerExample, Purifier
@@ -58,7 +59,8 @@ def in_front(statistics: Sequence[Sequence[float]], purifier: Purifier | None = 
 
 def normalized(net: Frozen, statistics: Sequence[Sequence[float]]) -> Normalized:
     """A network as a classifier of images in [0, 1]."""
-    return Normalized(net, *(np.array(each, np.float32) for each in statistics))
+    mean, std = (jnp.array(each, jnp.float32) for each in statistics)
+    return Normalized(net, mean, std)
 
 
 def as_probabilities(logits: Logits, y: Labels) -> PerExample:
@@ -80,8 +82,8 @@ def from_probabilities(logits: Logits, y: Labels) -> PerExample:
 @functools.cache
 def printed_attacks(coded: bool) -> tuple[Attack, Attack]:
     """FGSM, and PGD of ten steps of 0.01 from a random start, with the code's loss or without."""
-    loss = {"loss": from_probabilities} if coded else {}
-    return attacks.fgsm(linf, **loss), attacks.pgd(linf, 10, 0.01 / EPS, **loss)
+    loss = from_probabilities if coded else cross_entropy
+    return attacks.fgsm(linf, loss=loss), attacks.pgd(linf, 10, 0.01 / EPS, loss=loss)
 
 
 def attacked(net: Frozen, coded: bool) -> Classifier:
@@ -97,14 +99,19 @@ def scored(net: Frozen, coded: bool, purifier: Purifier | None = None) -> Classi
 
 def label(config: Any, name: str) -> str:
     """A network in tables: the paper's name, and what this run has in its place."""
+    title = TITLES[name]
     if config.shallower == 1 and config.width == config.deep_width == 16:
-        return TITLES[name]
-    blocks = "" if name == EFFICIENT else f"{6 * _blocks(config, name) + 2} layers, "
-    return f"{TITLES[name]} (here {blocks}width {_width(config, name)})"
+        return title
+    instead, name = ("ResNet, ", RESNET) if config.alike else ("", name)
+    blocks = _blocks(config, name)
+    depth = f"{2 * config.stages * blocks + 2} layers, " if blocks else ""
+    return f"{title} (here {instead}{depth}width {_width(config, name)})"
 
 
 def _blocks(config: Any, name: str) -> int:
-    """Blocks of each of the three stages."""
+    """Blocks of each stage."""
+    if name == EFFICIENT:
+        return 0
     (depth,) = re.findall(r"t(\d+)", name)
     return max(1, (int(depth) - 2) // 6 // config.shallower)
 
@@ -114,7 +121,8 @@ def _width(config: Any, name: str) -> int:
 
 
 def build(config: Any, name: str, classes: int) -> nn.Module:
-    """An untrained network in the size of this run; published for 1 and widths of 16."""
+    """An untrained network in the size of this run."""
+    name = RESNET if config.alike else name
     width, dtype = _width(config, name), compute_dtype()
     if name == EFFICIENT:
         scale = lambda channels: max(4, channels * width // 16)
@@ -130,7 +138,7 @@ def build(config: Any, name: str, classes: int) -> nn.Module:
     if name.startswith("pyramidnet"):
         size = {"depth": 6 * blocks + 2, "alpha": int(name.rpartition("_a")[2]) * width // 16}
         return models.build(name, classes, width=width, **size, dtype=dtype)
-    return models.build(name, classes, width=width, blocks=(blocks,) * 3, dtype=dtype)
+    return models.build(name, classes, width=width, blocks=(blocks,) * config.stages, dtype=dtype)
 
 
 def as_bytes(x: np.ndarray) -> np.ndarray:

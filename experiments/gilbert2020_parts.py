@@ -141,13 +141,13 @@ class Workshop:
     config: Any
     study: Study
 
-    def network(self, name: str, part: str = "", front: Any = None, stream: str = "cla") -> Frozen:
+    def network(self, name: str, part: str = "", front: Any = None, stream: str = "") -> Frozen:
         """A classifier of normalised images, behind what else stands in front of it."""
         model = build(self.config, name, self.study.data.num_classes)
         front = in_front(CIFAR) if front is None else front
         training = self.config.efficient if name == EFFICIENT else self.config.classifier
         return harness.train_classifier(
-            self.study, part or name, model, training, front, stream=stream
+            self.study, part or name, model, training, front, stream=stream or name[:4]
         )[0]
 
     @functools.cached_property

@@ -1,6 +1,6 @@
 """What should break in Gilbert 2020, written down before it was measured, and what did."""
 
-from experiments.gilbert2020_cells import RADII, STEPS
+from experiments.gilbert2020_cells import STEPS, radii
 from experiments.gilbert2020_functions import EPS, RESNET, SEPRE, TITLES
 from experiments.gilbert2020_parts import AE, BARE, FILTERS, INITIAL, LAST, tag
 from experiments.publish import Prediction
@@ -99,7 +99,7 @@ def _filters(view) -> Prediction:
 
 def _elsewhere(view) -> Prediction:
     held, told = [], []
-    defence, larger = tag(AE, LAST), [eps for eps in RADII if eps > EPS]
+    defence, larger = tag(AE, LAST), [eps for eps in radii(view.config) if eps > EPS]
     for name in TABLES:
         static, anew = view.static(name, defence, "pgd"), view.recrafted(name, "pgd")
         if cells := view.cells(static, anew, view.strongest(name, defence)):
@@ -110,8 +110,9 @@ def _elsewhere(view) -> Prediction:
             held += [cells[0].value - cells[1].value > CLEARLY]
             held += [cells[0].value - cells[2].value > CLEARLY]
         far = [view.static(name, defence, "pgd", eps=eps) for eps in larger]
-        if cells := view.cells(static, *far):
-            told.append(f"at 8, 12 and 16/255 {', '.join(map(percent, cells))}")
+        if far and (cells := view.cells(static, *far)):
+            sizes = "/255, ".join(f"{255 * eps:.0f}" for eps in (EPS, *larger))
+            told.append(f"at {sizes}/255: {', '.join(map(percent, cells))}")
             held.append(cells[0].value - cells[-1].value > CLEARLY)
     return prediction(
         "What fine-tuning gains is bound to its one set of examples: of re-crafted ones, of other "

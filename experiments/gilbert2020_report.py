@@ -159,16 +159,16 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
     if number.table == "model-search":
         return _searched(view, number, kind)
     if number.metric.startswith("train MSE"):
-        same = {"metric": LOSS}
         return {
-            "as attacked": view.query(SEPRE, AE, coded=True, **same),
-            "corrected": view.query(SEPRE, AE, **same),
+            "as attacked": view.query(SEPRE, AE, coded=True, metric=LOSS),
+            "corrected": view.query(SEPRE, AE, metric=LOSS),
         }
     name = number.model.lower().replace("-", "")
     if number.phase == "train split":
         model, attack = view.model(name, coded=True) + TRAINING, view.attack(kind)
-        same = {"model": model, "attack": attack, "eps": EPS, "knowledge": OBLIVIOUS}
-        return {"as attacked": view.query(name, BARE, **same)}
+        known = OBLIVIOUS
+        query = view.query(name, BARE, model=model, attack=attack, eps=EPS, knowledge=known)
+        return {"as attacked": query}
     phase = {"finetuned": LAST}.get(number.phase, number.phase.partition(" ")[0])
     return view.ways(name, number.defence, phase, kind)
 

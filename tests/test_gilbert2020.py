@@ -221,9 +221,9 @@ def test_networks_are_the_published_ones_in_the_preset_of_the_paper(name, count)
 
 def test_smaller_networks_say_so():
     config = gilbert2020.PRESETS["small"]
-    assert label(config, SEPRE) == "SEPreResNet-56 (here 20 layers, width 8)"
-    assert build(config, SEPRE, 10).blocks == (3, 3, 3)
-    assert build(config, "pyramidnet110_a48", 10).depth == 38
+    assert label(config, SEPRE) == "SEPreResNet-56 (here 14 layers, width 8)"
+    assert build(config, SEPRE, 10).blocks == (2, 2, 2)
+    assert build(config, "pyramidnet110_a48", 10).depth == 26
     thin = build(config, EFFICIENT, 10)
     assert [stage.features for stage in thin.stages] == [8, 12, 20, 40, 56, 96, 160]
     assert "width 8" in label(config, EFFICIENT)
