@@ -58,8 +58,8 @@ class Config:
     deep_width: int = 8
     """the same of deeper ones, and of EfficientNet over its published channels in sixteenths"""
     siblings: tuple[str, ...] = ("preresnet20", "seresnet20", "sepreresnet20")
-    """further networks of the model search, and EfficientNet-B0, which the paper did not finish: its
-    convolutions by channel take some 14 ms an image and step on two cores; first seed"""
+    """further networks of the model search, first seed; EfficientNet-B0, which the paper did not
+    finish, can be one, but takes some 14 ms an image and step on two cores"""
     classifier: Training = CLASSIFIER
     efficient: Training = EFFICIENT_NET
     """of EfficientNet"""
