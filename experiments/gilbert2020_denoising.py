@@ -33,7 +33,7 @@ DATA, STAND_IN = "cifar10", "digits"
 """What the paper uses, and what stands in where it is not found."""
 CLASSIFIER = Training(epochs=8, shift=2)
 EFFICIENT_NET = Training(epochs=4, shift=2)
-AUTOENCODER = Training(epochs=15, batch_size=64, lr=3e-3)
+AUTOENCODER = Training(epochs=12, batch_size=32, lr=3e-3)
 ROUND = Training(epochs=1, batch_size=64, lr=3e-4)
 
 
@@ -66,7 +66,7 @@ class Config:
     autoencoder: Training = AUTOENCODER
     finetune: Training = ROUND
     """batch and learning rate of the four logged rounds, whose epochs are multiplied"""
-    n_static: int | None = 1500
+    n_static: int | None = 1000
     """craft examples on so many training images, once: for the autoencoder and fine-tuning"""
     channels: tuple[int, ...] = (1, 2, 32)
     """of the code of other autoencoders, first seed; 8 in the paper"""
@@ -84,7 +84,7 @@ class Config:
     """most steps of the attack that counts them"""
     repeats: int = 20
     """calls that are timed"""
-    n_train: int | None = 10_000
+    n_train: int | None = 6000
     """load so many training images only; a tenth is held out"""
     n_test: int | None = 1000
     """score so many test images without an attack"""
@@ -106,8 +106,8 @@ PRESETS = {
         width=4,
         deep_width=4,
         siblings=(),
-        classifier=Training(epochs=6, batch_size=16, lr=5e-3),
-        autoencoder=Training(epochs=6, batch_size=16, lr=1e-2),
+        classifier=Training(epochs=4, batch_size=8, lr=5e-3),
+        autoencoder=Training(epochs=4, batch_size=8, lr=1e-2),
         finetune=Training(epochs=1, batch_size=16, lr=3e-4),
         n_static=64,
         channels=(2,),
