@@ -243,7 +243,8 @@ def _row(answer: Answer) -> tuple[str, ...]:
     number = answer.number
     unit = {"/255": "/255", "sigma [0,1]?": " (sigma)"}.get(number.eps_unit, "")
     attack = f"{number.attack} {number.eps}{unit if number.eps else ''}".strip()
-    about = (number.table, data_set(answer), number.model, number.defence)
+    defence = ", ".join(part for part in (number.defence, number.phase) if part)
+    about = (number.table, data_set(answer), number.model, defence)
     cells = []
     for column in COLUMNS:
         cell = answer.cells.get(column)

@@ -9,6 +9,7 @@ from typing import Any
 import optax
 
 from experiments import measuring
+from experiments.cells import silent
 from experiments.kim2020_parts import AE, CONTROL, SMOOTHED, Parts, Setting
 from experiments.measuring import Around
 from experiments.paper_numbers import of_paper
@@ -112,7 +113,7 @@ def attack(config: Any, setting: Setting, dataset: str, parts: Parts) -> list[Re
 
 
 def _white_box(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> Iterator[Record]:
-    curve = functools.partial(measuring.curve, parts.study, parts.model, progress=_silent)
+    curve = functools.partial(measuring.curve, parts.study, parts.model, progress=silent)
     at = printed(dataset)
     grid = tuple(sorted({*(eps / 255 for eps in setting.eps), *at}))
     for name, deployed in parts.deployed.items():
@@ -147,7 +148,7 @@ def _nets(team: Lineup, dataset: str, parts: Parts) -> Iterator[Record]:
         yield measuring.clean(parts.study, NETS, name, net)
         for each in (team.fgsm, team.pgd, team.suite_of_others):
             yield from measuring.curve(
-                parts.study, NETS, name, each, net, (0.0, *at), progress=_silent,
+                parts.study, NETS, name, each, net, (0.0, *at), progress=silent,
                 method="grid" if each is team.fgsm else "nested",
             )  # fmt: skip
 
@@ -158,7 +159,7 @@ def _minimum(team: Lineup, parts: Parts) -> Iterator[Record]:
         deployed = parts.deployed[name]
         for each in (team.cw, team.deepfool, *team.hasty):
             yield from measuring.minimum(
-                parts.study, parts.model, name, each, deployed, radii, progress=_silent
+                parts.study, parts.model, name, each, deployed, radii, progress=silent
             )
         yield from measuring.amplitudes(parts.study, parts.model, name, deployed)
 
@@ -173,7 +174,7 @@ def _transfer(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> Ite
     # Curves where the paper draws them, which is where such classifiers are trained for each seed.
     if "smoothed" in setting.every:
         at = tuple(sorted({*(eps / 255 for eps in setting.eps if eps), *at}))
-    static = functools.partial(measuring.static, parts.study, parts.model, progress=_silent)
+    static = functools.partial(measuring.static, parts.study, parts.model, progress=silent)
     defended = {name: deployed for name, deployed in shown.items() if name != "none"}
     for each in (team.fgsm, team.pgd):
         for kind, source in parts.sources.items():
@@ -185,7 +186,3 @@ def _transfer(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> Ite
 
 FROM_C = "transfer, C"
 """Of the classifier without a defence: what an oblivious attacker has."""
-
-
-def _silent(line: str) -> None:
-    """The script's bar says how far it is."""

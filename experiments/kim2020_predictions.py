@@ -3,6 +3,7 @@
 from experiments.answers import Cell
 from experiments.kim2020_parts import AE, CONTROL, CONTROLS, DIFFERENT, SAME, SMOOTHED
 from experiments.publish import Prediction
+from experiments.telling import percent, prediction
 
 RADII = {"MNIST": (20, 80), "CIFAR-10": (5, 10)}
 # Accuracies this close count as equal where a control is compared.
@@ -13,15 +14,6 @@ def predictions(view) -> list[Prediction]:
     """All of them."""
     made = (_gradients, _copied, _unbounded, _gains, _transfer, _controls, _seeds, _masking)
     return [predict(view) for predict in made]
-
-
-def _prediction(text: str, held: list[bool], told: list[str]) -> Prediction:
-    """Holds where every part of it does; was not measured where no part was."""
-    return Prediction(text, all(held) if held else None, "; ".join(told) + "." if told else "")
-
-
-def _percent(*cells: Cell) -> str:
-    return " and ".join(f"{100 * cell.value:.1f}" for cell in cells) + " %"
 
 
 def _cells(view, *queries) -> list[Cell] | None:
@@ -37,7 +29,7 @@ def _gradients(view) -> Prediction:
         if cells := _cells(view, *(view.query(dataset, d, metric=metric) for d in ("none", AE))):
             told.append(f"{dataset} {cells[0].value:.1e} to {cells[1].value:.1e}")
             held += [cells[1].value < cells[0].value] * (dataset == "MNIST")
-    return _prediction(
+    return prediction(
         "The autoencoder lowers the mean gradient on MNIST, as the text argues; the printed table "
         "(8.9e-4 to 4.3e-3) says the opposite.", held, told,
     )  # fmt: skip
@@ -52,9 +44,9 @@ def _copied(view) -> Prediction:
             names = (team.fgsm.name, team.pgd.name)
             queries = (view.query("CIFAR-10", defence, attack=n, **fields) for n in names)
             if cells := _cells(view, *queries):
-                told.append(f"{defence}: {_percent(*cells)}")
+                told.append(f"{defence}: {percent(*cells)}")
                 held.append(cells[0].value != cells[1].value)
-    return _prediction(
+    return prediction(
         "Table 2a, CIFAR-10 at 5/255: FGSM and PGD do not agree to the last digit as printed.",
         held, told,
     )  # fmt: skip
@@ -67,9 +59,9 @@ def _unbounded(view) -> Prediction:
         for attack in (team.cw.name, team.deepfool.name):
             queries = (view.unbounded(dataset, d, attack) for d in ("none", AE))
             if cells := _cells(view, *queries):
-                told.append(f"{dataset}, {attack}: {_percent(*cells)}")
+                told.append(f"{dataset}, {attack}: {percent(*cells)}")
                 held += [cell.value <= 0.01 for cell in cells]
-    return _prediction(
+    return prediction(
         "Unbounded CW and DeepFool leave at most 1 % of either (printed: up to 37.67 %).",
         held, told,
     )  # fmt: skip
@@ -81,10 +73,10 @@ def _gains(view) -> Prediction:
         for eps in RADII[dataset]:
             queries = (view.strongest(dataset, d, eps / 255) for d in ("none", AE))
             if cells := _cells(view, *queries):
-                told.append(f"{dataset} at {eps}/255: {_percent(*cells)}")
+                told.append(f"{dataset} at {eps}/255: {percent(*cells)}")
                 if (dataset, eps) != ("MNIST", 20):
                     held.append(cells[1].low <= cells[0].high or cells[1].value < 0.01)
-    return _prediction(
+    return prediction(
         "Under the strongest attacker nothing is gained on CIFAR-10, nor on MNIST at 80/255; what "
         "may survive is MNIST at 20/255.", held, told,
     )  # fmt: skip
@@ -98,9 +90,9 @@ def _transfer(view) -> Prediction:
             knowledge = f"transfer, {kind}, with AE"
             queries = (view.query(dataset, d, knowledge=knowledge, **fields) for d in (AE, CONTROL))
             if cells := _cells(view, *queries):
-                told.append(f"{dataset}, {kind}: {_percent(*cells)}")
+                told.append(f"{dataset}, {kind}: {percent(*cells)}")
                 held.append(cells[1].value >= cells[0].value - CLOSE)
-    return _prediction(
+    return prediction(
         "The black-box gain needs no autoencoder: the same examples leave a classifier behind 2x "
         "resampling as accurate as AE-C, within 5 points.", held, told,
     )  # fmt: skip
@@ -117,9 +109,9 @@ def _controls(view) -> Prediction:
         measured = {d: cell for d in (CONTROL, *CONTROLS) if (cell := name(d))}
         if measured and (defence := name(AE)):
             best = max(measured, key=lambda d: measured[d].value)
-            told.append(f"{dataset}: {best} and {AE} {_percent(measured[best], defence)}")
+            told.append(f"{dataset}: {best} and {AE} {percent(measured[best], defence)}")
             held.append(measured[best].value >= defence.value - CLOSE)
-    return _prediction(
+    return prediction(
         "A front that has not learned to reconstruct does as well under PGD at the smaller radius, "
         "within 5 points.", held, told,
     )  # fmt: skip
@@ -134,7 +126,7 @@ def _seeds(view) -> Prediction:
         if (cells := _cells(view, *queries)) and min(cell.seeds for cell in cells) > 1:
             told += [f"{d}: {c.text()}" for d, c in zip(names, cells, strict=True)]
             held.append(cells[0].most >= cells[1].least)
-    return _prediction(
+    return prediction(
         "Table 3's gains are no larger than the spread over seeds (PGD at 20/255).", held, told
     )
 
@@ -147,9 +139,9 @@ def _masking(view) -> Prediction:
             for plain, smoothed in (("none", name), (AE, f"{AE}, {name}")):
                 queries = (view.strongest(dataset, d, eps) for d in (plain, smoothed))
                 if cells := _cells(view, *queries):
-                    told.append(f"{dataset}, {smoothed}: {_percent(*cells)}")
+                    told.append(f"{dataset}, {smoothed}: {percent(*cells)}")
                     held.append(cells[1].value <= cells[0].value + CLOSE)
-    return _prediction(
+    return prediction(
         "Temperature and GCE gain nothing under the strongest attacker (smaller radius, within 5 "
         "points of the same network without).", held, told,
     )  # fmt: skip

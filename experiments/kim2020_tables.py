@@ -6,17 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.answers import Cell, Query
+from experiments.answers import Query
 from experiments.kim2020_lineup import FROM_C, NETS, printed
 from experiments.kim2020_parts import AE, CONTROL, SMOOTHED
 from experiments.measuring import Around
+from experiments.views import HOW, text
 from jaxdefense import models
 from jaxdefense.reporting import Table
 
-HOW = (
-    "Accuracy in percent: mean over seeds [95 % Clopper-Pearson interval over all images] (range "
-    "over seeds)."
-)
 UNITS = {"[0, 1]": 1, "[0, 255]": 255}
 
 
@@ -63,13 +60,7 @@ def _row(view, about: Sequence[str], queries: Sequence[Query], last: int = 0) ->
     attacked = next((cell for cell in cells[1:] if cell), None)
     size = (str(attacked.seeds), str(attacked.n)) if attacked else ("-", "-")
     named = len(cells) - last
-    return (*about, *size, *(_text(cell, i >= named) for i, cell in enumerate(cells)))
-
-
-def _text(cell: Cell | None, named: bool = False) -> str:
-    if cell is None:
-        return "-"
-    return cell.text() + (f", {cell.what.partition(',')[0]}" if named else "")
+    return (*about, *size, *(text(cell, i >= named) for i, cell in enumerate(cells)))
 
 
 def _losses(view) -> Table:

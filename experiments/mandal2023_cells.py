@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments import measuring
-from experiments.harness import Study
+from experiments.cells import WHITE_BOX, curve, on_training_images, shown
 from experiments.mandal2023_functions import dropping
 from experiments.mandal2023_lineup import FEW, Lineup, grids
 from experiments.mandal2023_parts import AUTOENCODERS, LARGE, PGD_AE, RADII, Parts
@@ -16,16 +16,6 @@ from jaxdefense.typing import Classifier
 
 DROPOUT, TRAINING = ", dropout on", ", dropout on, training images"
 """Added to a classifier's name where it is scored as the public code does it."""
-WHITE_BOX = "white-box"
-
-
-def _silent(line: str) -> None:
-    """The script's bar says how far it is."""
-
-
-curve = functools.partial(measuring.curve, progress=_silent)
-shown = functools.partial(measuring.static, progress=_silent)
-minimum = functools.partial(measuring.minimum, progress=_silent)
 
 
 def attacked(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Record]:
@@ -83,18 +73,8 @@ def _coded(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Re
     for each, eps in ((team.coded_fgsm, fgsm), (team.pgd, (RADII[PGD_AE],))):
         yield from at(study, parts.model + DROPOUT, each, net, bare, eps)
         yield from shown(study, parts.model + DROPOUT, each, net, defended, eps, alone=draws)
-    again = _on_training_images(study)
+    again = on_training_images(study)
     yield from at(again, parts.model + TRAINING, team.coded_pgd, net, bare, pgd)
-
-
-def _on_training_images(study: Study) -> Study:
-    """Images that the classifier was trained on, in place of test images."""
-    data = study.data
-    swapped = dataclasses.replace(
-        data, x_test=data.x_train, y_test=data.y_train, groups_test=data.groups_train,
-        provenance=f"{data.provenance}, training images in place of test images",
-    )  # fmt: skip
-    return dataclasses.replace(study, data=swapped)
 
 
 def _white_box(

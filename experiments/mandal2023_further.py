@@ -4,7 +4,6 @@ The defences it compares with, its noise, its activation, attacks named in passi
 """
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments import measuring
+from experiments.cells import WHITE_BOX, curve, minimum, shown, timed
 from experiments.harness import digest
-from experiments.mandal2023_cells import DROPOUT, WHITE_BOX, curve, minimum, shown
+from experiments.mandal2023_cells import DROPOUT
 from experiments.mandal2023_functions import (
     at_sigma,
     code_spread,
@@ -27,10 +27,7 @@ from experiments.mandal2023_functions import (
 from experiments.mandal2023_lineup import FEW, Lineup, averaged
 from experiments.mandal2023_parts import AUTOENCODERS, FGSM_AE, PUVAE, RADII, Parts
 from jaxdefense import Purified, attacks, bpda, defenses, eot, linf
-from jaxdefense.attacks import gaussian
 from jaxdefense.classifiers import is_random
-from jaxdefense.evaluation.expense import latency
-from jaxdefense.evaluation.identity import identity
 from jaxdefense.reporting import Record
 from jaxdefense.typing import Classifier, Purifier
 
@@ -151,21 +148,6 @@ def _seconds(config: Any, parts: Parts) -> Iterator[Record]:
     functions |= {(ALONE, name): purifier for name, purifier in purifiers.items()}
     functions |= {(parts.model, n): Purified(p, parts.net) for n, p in purifiers.items()}
     for size in config.timed:
-        x, y = (np.resize(a, (size, *a.shape[1:])) for a in study.examples)
         for (model, defence), function in functions.items():
             repeats = config.repeats if defence in ("none", FGSM_AE) else config.slow_repeats
-            name = identity(gaussian(), function, x, y, [0.0], study.key, None, f"{repeats} times")
-            low, median, high = sorted(measuring.kept(
-                study.folder / "sweeps" / f"seconds-{name[:16]}.json",
-                functools.partial(_latency, function, x, repeats),
-            ))  # fmt: skip
-            yield measuring.cell(
-                study, model=model, defence=defence, attack="none", knowledge="none", norm="linf",
-                eps=0.0, metric=f"seconds, batch {size}", value=median, low=np.nan, high=np.nan,
-                n=size, gradients=0, forwards=size * repeats,
-                note=f"quartiles {low:.3g} and {high:.3g} of {repeats}",
-            )  # fmt: skip
-
-
-def _latency(function: Any, x: np.ndarray, repeats: int) -> list[float]:
-    return list(latency(function, x, repeats=repeats, warmup=1))
+            yield timed(study, function, size, repeats, model=model, defence=defence)

@@ -1,6 +1,6 @@
 """What should break in Mandal 2023, written down before it was measured, and what did."""
 
-from experiments.answers import Cell, Query
+from experiments.answers import Query
 from experiments.mandal2023_further import ALONE, SPREAD
 from experiments.mandal2023_parts import (
     AUTOENCODERS,
@@ -12,6 +12,7 @@ from experiments.mandal2023_parts import (
     SECOND,
 )
 from experiments.publish import Prediction
+from experiments.telling import percent, prediction
 
 CLOSE, CLEARLY = 0.05, 0.1
 """Accuracies within the first are equal, those further apart than the second are not."""
@@ -24,15 +25,6 @@ def predictions(view) -> list[Prediction]:
         _seconds, _noise, _relu,
     )  # fmt: skip
     return [predict(view) for predict in made]
-
-
-def _prediction(text: str, held: list[bool], told: list[str]) -> Prediction:
-    """Holds where every part of it does; was not measured where no part was."""
-    return Prediction(text, all(held) if held else None, "; ".join(told) + "." if told else "")
-
-
-def _percent(*cells: Cell) -> str:
-    return " and ".join(f"{100 * cell.value:.1f}" for cell in cells) + " %"
 
 
 def _own(view, dataset: str, name: str) -> Query:
@@ -50,10 +42,10 @@ def _grey(view) -> Prediction:
             view.strongest(dataset, "none", eps),
         )  # fmt: skip
         if cells := view.cells(*queries):
-            told.append(f"{dataset}: {_percent(*cells[:2])}, without it {_percent(cells[2])}")
+            told.append(f"{dataset}: {percent(*cells[:2])}, without it {percent(cells[2])}")
             # The largest class of a balanced set of ten is at most a little more than a tenth.
             held += [cells[1].low <= 0.1135, cells[1].value < cells[0].value]
-    return _prediction(
+    return prediction(
         f"At {eps:g} nothing is robust: every image can be made the same grey, so that at most "
         "11.35 % (MNIST) or 10 % (Fashion-MNIST) can be right. From the paper's examples to the "
         "strongest attacker the autoencoder falls to that:", held, told,
@@ -68,9 +60,9 @@ def _adaptive(view) -> Prediction:
                 continue
             for eps in (0.15, 0.3):
                 if cell := view.cell(view.strongest(dataset, name, eps)):
-                    told.append(f"{dataset}, {name} at {eps:g}: {_percent(cell)} ({cell.what})")
+                    told.append(f"{dataset}, {name} at {eps:g}: {percent(cell)} ({cell.what})")
                     held.append(cell.value <= most)
-    return _prediction(
+    return prediction(
         "PGD through encoder, noise, decoder and classifier, on means over draws, leaves nearly "
         "nothing at 0.15 and 0.3: at most 5 % of Fashion-MNIST, 10 % of MNIST.", held, told,
     )  # fmt: skip
@@ -89,12 +81,12 @@ def _other_attacks(view) -> Prediction:
             if cells := view.cells(*queries):
                 own, crossed, clean = cells
                 told.append(
-                    f"{dataset}, {name}: own attack {_percent(own)}, {other} {_percent(crossed)}, "
-                    f"clean {_percent(clean)}"
+                    f"{dataset}, {name}: own attack {percent(own)}, {other} {percent(crossed)}, "
+                    f"clean {percent(clean)}"
                 )
                 held += [own.value - crossed.value > CLEARLY]
                 held += [own.value - clean.value > CLEARLY] * (name == FGSM_AE)
-    return _prediction(
+    return prediction(
         "An autoencoder restores the one attack it was trained on: by more than 10 points less of "
         "the other attack, and that for FGSM of clean images too.", held, told,
     )  # fmt: skip
@@ -111,10 +103,10 @@ def _other_labels(view) -> Prediction:
         if cells := view.cells(_own(view, dataset, FGSM_AE), *queries):
             names = ("true label", *(each.name for each in leaks))
             told.append(f"{dataset}: " + ", ".join(
-                f"{name} {_percent(cell)}" for name, cell in zip(names, cells, strict=True)
+                f"{name} {percent(cell)}" for name, cell in zip(names, cells, strict=True)
             ))  # fmt: skip
             held.append(cells[0].value - cells[-1].value > CLEARLY)
-    return _prediction(
+    return prediction(
         "The perturbation tells the label: made with a random wrong label in place of the true "
         "one, FGSM examples are restored to the right class by more than 10 points less often.",
         held, told,
@@ -128,9 +120,9 @@ def _artefacts(view) -> Prediction:
             continue
         queries = (f(dataset, "none", kind, eps) for f in (view.coded, view.corrected))
         if cells := view.cells(*queries, view.strongest(dataset, "none", eps)):
-            told.append(f"{dataset}, {kind} at {eps:g}: {_percent(*cells)}")
+            told.append(f"{dataset}, {kind} at {eps:g}: {percent(*cells)}")
             held.append(cells[0].value - cells[-1].value > CLEARLY)
-    return _prediction(
+    return prediction(
         "What the paper's attacks leave of the undefended classifier (26 % of MNIST at 0.6, 29 % "
         "of Fashion-MNIST under PGD) is an artefact of the logits for a loss, of dropout and of "
         "seven steps. As coded, corrected, strongest:", held, told,
@@ -143,9 +135,9 @@ def _control(view) -> Prediction:
         for kind, name in AUTOENCODERS.items():
             queries = (view.corrected(dataset, d, kind, RADII[name]) for d in (name, SECOND))
             if cells := view.cells(*queries):
-                told.append(f"{dataset}, {kind}: {_percent(*cells)}")
+                told.append(f"{dataset}, {kind}: {percent(*cells)}")
                 held.append(cells[1].value >= cells[0].value - CLOSE)
-    return _prediction(
+    return prediction(
         "The gain is transfer: of the same examples a second classifier without an autoencoder "
         "gets as many right as the autoencoder's, within 5 points. Autoencoder and second seed:",
         held, told,
@@ -162,9 +154,9 @@ def _baselines(view) -> Prediction:
                 view.corrected("MNIST", name, "fgsm", eps), view.strongest("MNIST", name, eps)
             )  # fmt: skip
             if cells := view.cells(*queries):
-                told.append(f"{name} at {eps:g}: {_percent(*cells)} ({cells[1].what})")
+                told.append(f"{name} at {eps:g}: {percent(*cells)} ({cells[1].what})")
                 held.append(cells[0].value - cells[1].value > CLEARLY)
-    return _prediction(
+    return prediction(
         "Defense-GAN and PuVAE fall by more than 10 points, too, once the attacker knows them, so "
         "that table 3 compares nothing that matters.", held, told,
     )  # fmt: skip
@@ -181,7 +173,7 @@ def _seconds(view) -> Prediction:
                 alone, batch = (cell.value for cell in cells)
                 told.append(f"{name}: {alone:.2g} s an image alone, {batch / 64:.2g} s in 64")
                 held.append(alone > 2 * batch / 64)
-    return _prediction(
+    return prediction(
         "Latency depends on what is counted: an image alone takes more than twice its share of a "
         "batch of 64, and the paper compares one with the other.", held, told,
     )  # fmt: skip
@@ -194,7 +186,7 @@ def _noise(view) -> Prediction:
         if cell := view.cell(query):
             told.append(f"{dataset}: {cell.value:.1f} times")
             held.append(cell.value > 3)
-    return _prediction(
+    return prediction(
         "The noise on the code does little: the encoder has made the code more than three times "
         "as large.", held, told,
     )  # fmt: skip
@@ -208,8 +200,8 @@ def _relu(view) -> Prediction:
             for name in (FGSM_AE, f"{FGSM_AE}, {RELU}")
         )
         if cells := view.cells(*queries):
-            told.append(f"{dataset}: {_percent(*cells)}")
+            told.append(f"{dataset}: {percent(*cells)}")
             held.append(abs(cells[0].value - cells[1].value) <= CLOSE)
-    return _prediction(
+    return prediction(
         "GELU is no better than ReLU, within 5 points, on the paper's examples.", held, told
     )

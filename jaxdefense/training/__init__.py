@@ -20,7 +20,7 @@ from jaxdefense.training.objectives import (
     with_augmentation,
 )
 from jaxdefense.training.optim import compute_dtype, optimizer, schedule
-from jaxdefense.training.purification import purification
+from jaxdefense.training.purification import paired, purification, restoration
 from jaxdefense.training.state import TrainState
 from jaxdefense.training.trades import trades
 from jaxdefense.training.turns import Turns, in_turn
@@ -48,8 +48,10 @@ __all__ = [
     "joint",
     "mean",
     "optimizer",
+    "paired",
     "purification",
     "reconstruction",
+    "restoration",
     "schedule",
     "supervised",
     "tempered",

@@ -6,6 +6,7 @@ import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
+from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Attacker, Objective, forward
 from jaxdefense.typing import Classifier
 
@@ -49,3 +50,50 @@ def _restored(model, attack, about, classifier, params, model_state, key, x, y):
     restored, model_state = forward(model, params, model_state, dropout_key, given)
     value = jnp.mean((restored - x) ** 2)
     return value, (model_state, {"loss": value})
+
+
+def restoration(model: nn.Module) -> Objective:
+    """Squared error between wanted images and what a model makes of given ones, both made before.
+
+    As Gilbert 2020 trains on one static set of adversarial images; `purification` makes new ones in
+    every step.
+
+    Args:
+        model: a linen autoencoder, images ``[b, h, w, c]`` to images.
+
+    Returns:
+        An objective with the metric ``loss``. Its images hold a given and a wanted one in their
+        channels, ``[b, h, w, 2 c]``; see `paired`.
+    """
+    return Partial(_between, model)
+
+
+def _between(model, params, model_state, key, x, y):
+    given, wanted = jnp.split(x, 2, axis=-1)
+    made, model_state = forward(model, params, model_state, key, given)
+    value = jnp.mean((made - wanted) ** 2)
+    return value, (model_state, {"loss": value})
+
+
+def paired(given: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Images to train `restoration` with.
+
+    Args:
+        given, wanted: uint8 ``[n, h, w, c]``.
+
+    Returns:
+        uint8 ``[n, h, w, 2 c]``.
+
+    Raises:
+        InputError: images of different shapes.
+
+    Example:
+        >>> paired(np.zeros((5, 8, 8, 3), np.uint8), np.ones((5, 8, 8, 3), np.uint8)).shape
+        (5, 8, 8, 6)
+    """
+    if given.shape != wanted.shape:
+        raise InputError(
+            f"given images are {list(given.shape)} and wanted ones {list(wanted.shape)}: each "
+            "needs a counterpart of its size"
+        )
+    return np.concatenate([given, wanted], axis=-1)

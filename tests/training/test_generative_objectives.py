@@ -15,8 +15,10 @@ from jaxdefense.errors import InputError
 from jaxdefense.training import (
     fit,
     in_turn,
+    paired,
     purification,
     reconstruction,
+    restoration,
     variational,
     wasserstein,
 )
@@ -190,6 +192,22 @@ def test_purification_restores_what_was_attacked():
     mixed, _ = value(purification(model, attack, 0.1, net, clean=0.5), weights)
     expected = ((model.apply(weights, half) - IMAGES) ** 2).mean()
     assert float(mixed) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_restoration_compares_what_is_made_of_the_given_with_the_wanted():
+    model, weights = TinyAutoencoder(), tiny(TinyAutoencoder())
+    given, wanted = X, X[::-1].copy()
+    pairs = paired(given, wanted).astype(np.float32) / 255
+    objective = restoration(model)
+    found, _ = objective(weights["params"], {}, jax.random.key(0), pairs, Y)
+    made = model.apply(weights, given.astype(np.float32) / 255)
+    expected = ((made - wanted.astype(np.float32) / 255) ** 2).mean()
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_pairs_are_of_one_size():
+    with pytest.raises(InputError, match="needs a counterpart of its size"):
+        paired(X, X[:-1])
 
 
 def test_purifiers_of_other_classifiers_share_a_program():
