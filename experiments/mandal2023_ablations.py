@@ -19,7 +19,8 @@ from experiments.mandal2023_parts import (
     UNTRAINED,
     Parts,
 )
-from experiments.mandal2023_tables import HOW, each_kind, row
+from experiments.mandal2023_tables import each_kind
+from experiments.views import HOW, row
 from jaxdefense.models import count_parameters
 from jaxdefense.reporting import Table
 

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments import measuring
-from experiments.harness import Study
 from experiments.mandal2023_functions import dropping
 from experiments.mandal2023_lineup import FEW, Lineup, grids
 from experiments.mandal2023_parts import AUTOENCODERS, LARGE, PGD_AE, RADII, Parts
+from experiments.readings import instead
 from jaxdefense import Purified, eot
 from jaxdefense.reporting import Record
 from jaxdefense.typing import Classifier
@@ -83,18 +83,9 @@ def _coded(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Re
     for each, eps in ((team.coded_fgsm, fgsm), (team.pgd, (RADII[PGD_AE],))):
         yield from at(study, parts.model + DROPOUT, each, net, bare, eps)
         yield from shown(study, parts.model + DROPOUT, each, net, defended, eps, alone=draws)
-    again = _on_training_images(study)
-    yield from at(again, parts.model + TRAINING, team.coded_pgd, net, bare, pgd)
-
-
-def _on_training_images(study: Study) -> Study:
-    """Images that the classifier was trained on, in place of test images."""
     data = study.data
-    swapped = dataclasses.replace(
-        data, x_test=data.x_train, y_test=data.y_train, groups_test=data.groups_train,
-        provenance=f"{data.provenance}, training images in place of test images",
-    )  # fmt: skip
-    return dataclasses.replace(study, data=swapped)
+    again = instead(study, data.x_train, data.y_train, "training images")
+    yield from at(again, parts.model + TRAINING, team.coded_pgd, net, bare, pgd)
 
 
 def _white_box(

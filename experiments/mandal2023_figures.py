@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.answers import Query
 from experiments.mandal2023_functions import deployed
 from experiments.mandal2023_lineup import grids
 from experiments.mandal2023_parts import AUTOENCODERS, FGSM_AE, PGD_AE, RADII, Parts
@@ -176,15 +175,6 @@ def _panel(view, dataset: str, kind: str) -> Iterator[tuple[str, list[Record]]]:
     }
     for label, query in queries.items():
         radii = grids(dataset)[kind == "pgd"]
-        points = [_point(view, query(eps), eps) for eps in radii]
+        points = [view.point(query(eps), eps) for eps in radii]
         if drawn := [point for point in points if point]:
             yield label, drawn
-
-
-def _point(view, query: Query, eps: float) -> Record | None:
-    cell = view.cell(query)
-    if cell is None:
-        return None
-    like = next(r for r in view.records if r.metric == "accuracy")
-    values: dict[str, Any] = {"value": cell.value, "low": cell.low, "high": cell.high, "n": cell.n}
-    return dataclasses.replace(like, norm="linf", eps=eps, **values)

@@ -4,16 +4,13 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments.answers import Answer, Cell, Query, data_set
+from experiments.answers import Answer, data_set
 from experiments.mandal2023_lineup import FEW, grids
 from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, FGSM_AE, LARGE, RADII, Parts
 from experiments.paper_numbers import of_paper
+from experiments.views import HOW, row, text
 from jaxdefense.reporting import Table
 
-HOW = (
-    "Accuracy in percent: mean over seeds [95 % Clopper-Pearson interval over all images] (range "
-    "over seeds)."
-)
 EVERY = (*AUTOENCODERS.values(), CODED_AE)
 
 
@@ -27,34 +24,6 @@ def tables(view, found: Sequence[Answer], first: Mapping[str, Parts]) -> list[Ta
     """
     printed = (_radii(view, kind) for kind in AUTOENCODERS)
     return [_faults(found), *printed, _bound(view, first), _crossed(view), _labels(view)]
-
-
-def text(cell: Cell | None, named: bool = False) -> str:
-    """A cell of a table; named after its attack where several may have answered."""
-    if cell is None:
-        return "-"
-    return cell.text() + (f", {cell.what.partition(',')[0]}" if named else "")
-
-
-def row(
-    view, about: Sequence[str], queries: Sequence[Query], last: int = 0
-) -> tuple[tuple[str, ...], ...]:
-    """One row with seeds and images, or none where nothing was measured.
-
-    Args:
-        view: the records.
-        about: what the row is about.
-        queries: one for each cell.
-        last: how many cells at the end are named after their attack.
-    """
-    cells = [view.cell(query) for query in queries]
-    measured = [cell for cell in cells if cell]
-    if not measured:
-        return ()
-    seeds, images = (sorted({getattr(c, name) for c in measured}) for name in ("seeds", "n"))
-    size = ("/".join(map(str, each)) for each in (seeds, images))
-    texts = (text(cell, i >= len(cells) - last) for i, cell in enumerate(cells))
-    return ((*about, *size, *texts),)
 
 
 def _faults(found: Sequence[Answer]) -> Table:

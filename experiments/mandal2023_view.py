@@ -1,14 +1,13 @@
 """The records of `mandal2023_convolutional_autoencoder`, as tables and predictions ask for them."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from experiments.answers import Cell, Query, find
+from experiments import views
+from experiments.answers import Query, find
 from experiments.mandal2023_cells import DROPOUT, TRAINING, WHITE_BOX
-from experiments.mandal2023_lineup import Lineup
 from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, FGSM_AE, RADII
 from experiments.measuring import OBLIVIOUS
 from jaxdefense.reporting import Record
@@ -18,37 +17,8 @@ COLUMNS = ("as attacked", "corrected", "white-box", "strongest")
 """How a printed number is answered; `corrected` is the first without the faults of the code."""
 
 
-@dataclasses.dataclass(frozen=True)
-class View:
-    """What was measured.
-
-    Attributes:
-        records: all cells.
-        titles: the paper's name of a data set -> ours.
-        teams: the paper's name of a data set -> its attackers.
-        model: name of the classifier.
-        config: of the script.
-    """
-
-    records: Sequence[Record]
-    titles: Mapping[str, str]
-    teams: Mapping[str, Lineup]
-    model: str
-    config: Any
-
-    def called(self, dataset: str) -> str:
-        """A data set in tables: what the paper calls it, and ours where it is another."""
-        title = self.titles[dataset]
-        return dataset if title == dataset else f"{dataset}: ours {title}"
-
-    def query(self, dataset: str, defence: str, weakest: bool = False, **fields: Any) -> Query:
-        """An accuracy of the classifier in evaluation mode, unless the fields say otherwise."""
-        same = {"dataset": self.titles[dataset], "defence": defence, "model": self.model}
-        return Query({**same, "metric": "accuracy", **fields}, weakest)
-
-    def clean(self, dataset: str, defence: str) -> Query:
-        """On all test images, without an attack."""
-        return self.query(dataset, defence, attack="none", knowledge="none")
+class View(views.View):
+    """What was measured, and how it answers the printed numbers."""
 
     def transferred(
         self, dataset: str, defence: str, attack: str, eps: float, mode: str = ""
@@ -83,28 +53,11 @@ class View:
         attack = getattr(self.teams[dataset], f"{kind}_mean").name
         return self.query(dataset, defence, attack=attack, eps=eps, knowledge=WHITE_BOX)
 
-    def strongest(self, dataset: str, defence: str, eps: float, **fields: Any) -> Query:
-        """The l-inf attacker that leaves least at a radius, whatever it knows."""
-        return self.query(dataset, defence, weakest=True, norm="linf", eps=eps, **fields)
-
     def ways(self, dataset: str, defence: str, kind: str, eps: float) -> dict[str, Query]:
         """One query for each of `COLUMNS`."""
         given = (dataset, defence, kind, eps)
         found = (self.coded(*given), self.corrected(*given), self.white_box(*given))
         return dict(zip(COLUMNS, (*found, self.strongest(dataset, defence, eps)), strict=True))
-
-    def first(self, query: Query) -> Query:
-        """The same of the first seed, to be compared with what was trained for that only."""
-        return dataclasses.replace(query, fields={**query.fields, "seed": self.config.seeds[0]})
-
-    def cell(self, query: Query) -> Cell | None:
-        """What answers a query."""
-        return find(self.records, query)
-
-    def cells(self, *queries: Query) -> list[Cell] | None:
-        """What answers all queries, or None where one was not measured."""
-        found = [self.cell(query) for query in queries]
-        return [cell for cell in found if cell] if all(found) else None
 
 
 def gains(view: View) -> Iterator[Record]:

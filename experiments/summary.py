@@ -53,6 +53,8 @@ def table(results: Path) -> str:
 def _claim(answer: dict[str, Any]) -> tuple[str, ...]:
     number, cells = answer["number"], answer["cells"]
     attack = f"{number['attack']} {number['eps']}{number['eps_unit']}".split(" [")[0]
+    if number["metric"] != "accuracy":
+        attack = number["metric"]
     claim = f"{number['defence']}, {number['dataset']}, {attack.replace('pixel', '').strip()}"
     last = cells.get("strongest", cells["as attacked"])
     data = " (stand-in data)" if last["synthetic"] else ""
