@@ -33,10 +33,10 @@ from jaxdefense.reporting import Record, ensure_folder
 DATA, STAND_IN = "sars_cov2_ct", "synthetic_ct"
 SIXTEEN = tuple(k / 255 for k in range(17))
 
-CLASSIFIER = Training(epochs=20, batch_size=16, lr=1e-3)
-DENOISER = Training(epochs=20, batch_size=16, lr=1e-3)
-RETRAINED = Training(epochs=5, batch_size=16, lr=1e-3)
-ACTIVE = Training(epochs=12, batch_size=16, lr=1e-3)
+CLASSIFIER = Training(epochs=15, batch_size=16, lr=1e-3)
+DENOISER = Training(epochs=15, batch_size=16, lr=1e-3)
+RETRAINED = Training(epochs=4, batch_size=16, lr=1e-3)
+ACTIVE = Training(epochs=10, batch_size=16, lr=1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Config:
     """where data lies; JAXDEFENSE_DATA by default. A set that is not there has a stand-in"""
     download: bool = False
     """fetch a data set if it is not there"""
-    size: int = 64
+    size: int = 48
     """pixels of a side; 128 in preset paper, and 224 in the paper"""
     widths: tuple[int, ...] = (16, 32, 64, 64)
     """channels of the classifier's stages; the paper gives none, preset paper has 32 to 128"""
@@ -75,7 +75,7 @@ class Config:
     """AutoAttack's version; none in preset smoke"""
     threshold: float = 0.94
     """correlation from which two slices, reduced to 16 x 16, are near-duplicates"""
-    labels: tuple[int, int, int] = (100, 100, 4)
+    labels: tuple[int, int, int] = (100, 100, 3)
     """of active learning: at first, more in each cycle, cycles"""
     active: Training = ACTIVE
     """of the classifier in each cycle"""
