@@ -64,8 +64,9 @@ class Cell:
 
     def text(self, metric: str = "accuracy") -> str:
         """As it stands in a table: accuracies in percent with interval and range over seeds."""
-        if metric != "accuracy":
-            return f"{self.value:.2g} ({self.least:.2g} to {self.most:.2g})"
+        if not is_accuracy(metric):
+            value, least, most = map(plain, (self.value, self.least, self.most))
+            return value if least == most else f"{value} ({least} to {most})"
         value, low, high, least, most = (
             f"{100 * v:.1f}" for v in (self.value, self.low, self.high, self.least, self.most)
         )
@@ -90,12 +91,22 @@ class Answer:
     reason: str = ""
 
 
+def is_accuracy(metric: str) -> bool:
+    """Whether it is a share of images, for example ``"accuracy"`` or ``"test accuracy"``."""
+    return metric.endswith("accuracy")
+
+
+def plain(value: float) -> str:
+    """A number that is no share of images: counts whole, anything else to two digits."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2g}"
+
+
 def pool(records: Sequence[Record]) -> Cell:
     """Several seeds' records of one measurement as one cell."""
     first, values = records[0], [r.value for r in records]
     count = sum(r.n for r in records)
     low, high = math.nan, math.nan
-    if first.metric == "accuracy":
+    if is_accuracy(first.metric):
         low, high = interval(sum(round(r.value * r.n) for r in records), count)
     knowledge = f", {first.knowledge}" if first.knowledge != "none" else ""
     return Cell(
@@ -205,7 +216,7 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
     ``holds`` where the interval reaches the printed number, ``weakened`` where it does not but is
     above that of the undefended classifier under its strongest attacker, else ``broken``.
     """
-    if number.metric != "accuracy" or "as attacked" not in cells:
+    if not is_accuracy(number.metric) or "as attacked" not in cells:
         return ""
     if number.attack == "none" or number.defence in UNDEFENDED:
         gap = cells["as attacked"].value - number.fraction
@@ -220,7 +231,9 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
 def side_by_side(found: Sequence[Answer]) -> Table:
     """Paper | ours as the paper attacked | white-box | strongest | control | verdict."""
     cells = [cell for answer in found for cell in answer.cells.values()]
-    counts = sorted({(cell.n, cell.seeds) for cell in cells})
+    shares = (cell for answer in found for cell in answer.cells.values()
+              if is_accuracy(answer.number.metric))  # fmt: skip
+    counts = sorted({(cell.n, cell.seeds) for cell in shares})
     sizes = ", ".join(f"{n} images ({seeds} seeds)" for n, seeds in counts)
     synthetic = " ON STAND-IN DATA." if any(cell.synthetic for cell in cells) else ""
     caption = (
@@ -243,6 +256,8 @@ def _row(answer: Answer) -> tuple[str, ...]:
     number = answer.number
     unit = {"/255": "/255", "sigma [0,1]?": " (sigma)"}.get(number.eps_unit, "")
     attack = f"{number.attack} {number.eps}{unit if number.eps else ''}".strip()
+    if number.metric != "accuracy":
+        attack = f"{attack}, {number.metric}".removeprefix("none").removeprefix(", ")
     defence = ", ".join(part for part in (number.defence, number.phase) if part)
     about = (number.table, data_set(answer), number.model, defence)
     cells = []

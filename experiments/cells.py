@@ -1,6 +1,5 @@
 """Cells that several scripts measure alike, without a word: their bars say how far they are."""
 
-import dataclasses
 import functools
 from typing import Any
 
@@ -24,16 +23,6 @@ def silent(line: str) -> None:
 curve = functools.partial(measuring.curve, progress=silent)
 shown = functools.partial(measuring.static, progress=silent)
 minimum = functools.partial(measuring.minimum, progress=silent)
-
-
-def on_training_images(study: Study) -> Study:
-    """The same study with training images in place of test images."""
-    data = study.data
-    swapped = dataclasses.replace(
-        data, x_test=data.x_train, y_test=data.y_train, groups_test=data.groups_train,
-        provenance=f"{data.provenance}, training images in place of test images",
-    )  # fmt: skip
-    return dataclasses.replace(study, data=swapped)
 
 
 def timed(study: Study, function: Any, size: int, repeats: int, **about: str) -> Record:

@@ -16,6 +16,7 @@ from typing import Any
 import tabulate
 
 from experiments import paper_numbers
+from experiments.answers import is_accuracy, plain
 from experiments.paper_numbers import PAPERS, Number
 from experiments.publish import ANSWERS
 from jaxdefense.errors import DataError, JaxdefenseError
@@ -83,7 +84,7 @@ def _read(path: Path) -> list[dict[str, Any]]:
 
 def _value(number: Number, cell: dict[str, Any]) -> str:
     value = cell["value"]
-    return f"{100 * value:.1f} %" if number.metric == "accuracy" else f"{value:.3g}"
+    return f"{100 * value:.1f} %" if is_accuracy(number.metric) else plain(value)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments import measuring
-from experiments.cells import WHITE_BOX, curve, on_training_images, shown, timed
+from experiments.cells import WHITE_BOX, curve, shown, timed
 from experiments.gilbert2020_functions import (
     EPS,
     RESNET,
@@ -20,6 +20,7 @@ from experiments.gilbert2020_functions import (
 from experiments.gilbert2020_parts import AE, BARE, CODED, INITIAL, LAST, PHASES, Line, Parts, tag
 from experiments.harness import Study
 from experiments.measuring import OBLIVIOUS
+from experiments.readings import instead
 from jaxdefense import attacks, linf
 from jaxdefense.attacks import Attack
 from jaxdefense.evaluation import craft
@@ -173,7 +174,9 @@ def _number(study, model: str, defence: str, metric: str, value: float, n: int) 
 
 def _on_training_images(parts: Parts) -> Iterator[Record]:
     """The one number that is printed of them: as coded, of the network of table 3."""
-    line, again = parts.lines[SEPRE, True], on_training_images(parts.study)
+    data = parts.study.data
+    again = instead(parts.study, data.x_train, data.y_train, "training images")
+    line = parts.lines[SEPRE, True]
     bare, (fgsm, _) = {BARE: line.deployed()}, printed_attacks(True)
     yield from shown(again, line.model + TRAINING, fgsm, line.source, bare, AT_8, alone=1)
 

@@ -90,6 +90,7 @@ def train_classifier(
     initial: Frozen | None = None,
     loss: Loss | None = None,
     stream: str = "cla",
+    betas: tuple[float, float] | None = None,
 ) -> tuple[Frozen, list[dict[str, float]]]:
     """A classifier, behind a frozen purifier where there is one; from its checkpoint if trained.
 
@@ -107,6 +108,7 @@ def train_classifier(
         stream: up to four letters. All classifiers share one: the same initial values and order of
             images, so that they differ by what stands in front of them only. Another one makes a
             second network of the same kind.
+        betas: of Adam at a constant learning rate; the cosine schedule by default.
 
     Returns:
         The classifier and its training history.
@@ -125,7 +127,9 @@ def train_classifier(
         more |= {"loss": re.sub(" at 0x[0-9a-f]+", "", repr(loss))}
     # The lowest loss on clean images would pick the least robust epoch.
     measure = None if against or loss else Classification(apply)
-    return _train(study, part, stream, model, training, objective, measure, more, initial)
+    adam = None if betas is None else _constant_adam(training.lr, *betas)
+    more |= {} if betas is None else {"betas": list(betas)}
+    return _train(study, part, stream, model, training, objective, measure, more, initial, adam)
 
 
 def train_autoencoder(

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments import measuring
-from experiments.cells import WHITE_BOX, curve, on_training_images, shown
+from experiments.cells import WHITE_BOX, curve, shown
 from experiments.mandal2023_functions import dropping
 from experiments.mandal2023_lineup import FEW, Lineup, grids
 from experiments.mandal2023_parts import AUTOENCODERS, LARGE, PGD_AE, RADII, Parts
+from experiments.readings import instead
 from jaxdefense import Purified, eot
 from jaxdefense.reporting import Record
 from jaxdefense.typing import Classifier
@@ -73,7 +74,8 @@ def _coded(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Re
     for each, eps in ((team.coded_fgsm, fgsm), (team.pgd, (RADII[PGD_AE],))):
         yield from at(study, parts.model + DROPOUT, each, net, bare, eps)
         yield from shown(study, parts.model + DROPOUT, each, net, defended, eps, alone=draws)
-    again = on_training_images(study)
+    data = study.data
+    again = instead(study, data.x_train, data.y_train, "training images")
     yield from at(again, parts.model + TRAINING, team.coded_pgd, net, bare, pgd)
 
 

@@ -53,6 +53,8 @@ def table(results: Path) -> str:
 def _claim(answer: dict[str, Any]) -> tuple[str, ...]:
     number, cells = answer["number"], answer["cells"]
     attack = f"{number['attack']} {number['eps']}{number['eps_unit']}".split(" [")[0]
+    if number["metric"] != "accuracy":
+        attack = number["metric"]
     about = (number[name] for name in ("model", "defence", "phase", "dataset"))
     claim = ", ".join(part for part in (*about, attack.replace("pixel", "").strip()) if part)
     last = cells.get("strongest", cells["as attacked"])

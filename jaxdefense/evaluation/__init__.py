@@ -2,16 +2,24 @@
 
 from jaxdefense.evaluation.autoattack import AutoAttack as AutoAttack
 from jaxdefense.evaluation.autoattack import autoattack as autoattack
+from jaxdefense.evaluation.calibration import Calibration as Calibration
+from jaxdefense.evaluation.calibration import Scores as Scores
+from jaxdefense.evaluation.calibration import calibration as calibration
+from jaxdefense.evaluation.calibration import entropy as entropy
+from jaxdefense.evaluation.calibration import scores as scores
 from jaxdefense.evaluation.certificates import Certificate as Certificate
 from jaxdefense.evaluation.certificates import certify as certify
 from jaxdefense.evaluation.expense import Latency as Latency
 from jaxdefense.evaluation.expense import flops as flops
 from jaxdefense.evaluation.expense import latency as latency
 from jaxdefense.evaluation.expense import parameters as parameters
+from jaxdefense.evaluation.grad_cam import grad_cam as grad_cam
 from jaxdefense.evaluation.gradients import Amplitude as Amplitude
 from jaxdefense.evaluation.gradients import gradient_amplitude as gradient_amplitude
 from jaxdefense.evaluation.landscape import Surface as Surface
 from jaxdefense.evaluation.landscape import loss_surface as loss_surface
+from jaxdefense.evaluation.probes import Separability as Separability
+from jaxdefense.evaluation.probes import linear_probe as linear_probe
 from jaxdefense.evaluation.reliability import Check as Check
 from jaxdefense.evaluation.reliability import reliability as reliability
 from jaxdefense.evaluation.robustness import Evaluations as Evaluations

@@ -13,7 +13,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdefense.errors import InputError, UnknownNameError
-from jaxdefense.models.autoencoder import Autoencoder, UAutoencoder, autoencoder, u_autoencoder
+from jaxdefense.models.autoencoder import (
+    Autoencoder,
+    UAutoencoder,
+    autoencoder,
+    bottleneck,
+    u_autoencoder,
+)
 from jaxdefense.models.chain import Chain, chain_variables, part_variables
 from jaxdefense.models.convert import from_keras, from_torch, read_h5
 from jaxdefense.models.denoising import DenoisingAutoencoder
@@ -21,6 +27,7 @@ from jaxdefense.models.efficientnet import EfficientNet, efficientnet_b0
 from jaxdefense.models.gan import GAN, Critic, Generator
 from jaxdefense.models.latent_noise import LatentNoiseAutoencoder
 from jaxdefense.models.lenet import LeNet5
+from jaxdefense.models.pooled import PooledCNN
 from jaxdefense.models.pooling import EncoderClassifier, PoolingAutoencoder
 from jaxdefense.models.preresnet import PreResNet, PyramidNet, preresnet, sepreresnet
 from jaxdefense.models.resnet import (
@@ -53,11 +60,13 @@ __all__ = [
     "Generator",
     "LatentNoiseAutoencoder",
     "LeNet5",
+    "PooledCNN",
     "PoolingAutoencoder",
     "PreResNet",
     "PyramidNet",
     "ResNet",
     "UAutoencoder",
+    "bottleneck",
     "build",
     "chain_variables",
     "count_parameters",
@@ -86,6 +95,7 @@ _CLASSIFIERS: dict[str, Callable[..., nn.Module]] = {
     "efficientnet_b0": efficientnet_b0,
     "vgg16": vgg16,
     "vgg8": vgg8,
+    "pooled_cnn": PooledCNN,
     "encoder_classifier": EncoderClassifier,
 }
 _AUTOENCODERS: dict[str, Callable[..., nn.Module]] = {

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxdefense.errors import UnknownNameError
+from jaxdefense.typing import PyTree
 
 SKIPS = ("add", "add_input", "concat")
 
@@ -102,6 +103,31 @@ def autoencoder(width: int = 32, depth: int = 2, **kwargs: Any) -> Autoencoder:
 def u_autoencoder(width: int = 32, depth: int = 2, **kwargs: Any) -> UAutoencoder:
     """The U-autoencoder: ``depth`` layers of ``width``, ``2 width``, ... channels, ``skips``."""
     return UAutoencoder(**{"widths": _doubling(width, depth), **kwargs})
+
+
+def bottleneck(model: Autoencoder | UAutoencoder, variables: PyTree, x: jax.Array) -> jax.Array:
+    """The code that an autoencoder's encoder hands to its decoder.
+
+    Args:
+        model: the autoencoder.
+        variables: of it.
+        x: images ``[b, h, w, c]``.
+
+    Returns:
+        ``[b, h / 2**depth, w / 2**depth, widths[-1]]``, odd sizes halved upwards.
+
+    Example:
+        >>> import jax
+        >>> model, x = Autoencoder(widths=(2, 3)), jax.numpy.zeros((5, 16, 16, 1))
+        >>> bottleneck(model, model.init(jax.random.key(0), x), x).shape
+        (5, 4, 4, 3)
+    """
+    last = f"Conv_{len(model.widths) - 1}"
+    _, state = model.apply(
+        variables, x, mutable=["intermediates"],
+        capture_intermediates=lambda layer, _: layer.name == last,
+    )  # fmt: skip
+    return nn.relu(state["intermediates"][last]["__call__"][0])
 
 
 def _doubling(width: int, depth: int) -> tuple[int, ...]:

@@ -11,7 +11,11 @@ from .figures import save as save
 from .histories import training_curves as training_curves
 from .images import difference as difference
 from .images import image_grid as image_grid
+from .images import overlay as overlay
 from .images import verdict as verdict
+from .lines import Line as Line
+from .lines import line_panels as line_panels
+from .lines import scatter_panels as scatter_panels
 from .panels import curve_panels as curve_panels
 from .records import Record as Record
 from .records import ensure_folder as ensure_folder

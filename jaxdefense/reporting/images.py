@@ -3,6 +3,7 @@
 import textwrap
 from collections.abc import Mapping, Sequence
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -32,6 +33,31 @@ def difference(x: ArrayLike, x_adv: ArrayLike, gain: float = 5.0) -> tuple[str, 
     """
     change = np.asarray(x_adv, np.float64) - np.asarray(x, np.float64)
     return f"difference \N{MULTIPLICATION SIGN}{gain:g}", np.clip(0.5 + gain * change, 0, 1)
+
+
+def overlay(x: ArrayLike, heat: ArrayLike, share: float = 0.45) -> np.ndarray:
+    """Heat maps laid over images, as colours: a column for `image_grid`.
+
+    Args:
+        x: images ``[n, h, w, c]`` in [0, 1], c 1 or 3.
+        heat: ``[n, h, w]`` in [0, 1], for example of `jaxdefense.evaluation.grad_cam`.
+        share: of the colours in the mixture.
+
+    Returns:
+        ``[n, h, w, 3]`` in [0, 1]: dark violet where the heat is 0, yellow where it is 1.
+
+    Raises:
+        InputError: images that are none, or heat of another size.
+
+    Example:
+        >>> overlay(np.zeros((2, 4, 4, 1)), np.zeros((2, 4, 4))).shape
+        (2, 4, 4, 3)
+    """
+    images, values = _images("heat map", x), np.asarray(heat, np.float64)
+    if values.shape != images.shape[:3]:
+        raise InputError(f"heat of shape {values.shape} over images of shape {images.shape}")
+    colours = matplotlib.colormaps["inferno"](np.clip(values, 0, 1))[..., :3]
+    return (1 - share) * np.broadcast_to(images, colours.shape) + share * colours
 
 
 def verdict(true: object, predicted: object) -> str:

@@ -116,6 +116,7 @@ VGG8 = (2, 2, 2, 2), (64, 128, 256, 512)
             vgg_parameters(VGG16[0], (4, 8, 16, 32, 32), (), 10, 32),
         ),
         ("vgg8", {}, (32, 32, 1), vgg_parameters(*VGG8, (4096, 4096), 10, 32, channels=1)),
+        ("pooled_cnn", {"num_classes": 2}, (128, 128, 1), 257_378),
         ("autoencoder", {}, (32, 32, 3), autoencoder_parameters((32, 64), 3)),
         ("autoencoder", {"width": 4, "depth": 3}, (28, 28, 1), None),
         ("autoencoder", {"widths": (16, 32, 32)}, (28, 28, 1), None),
@@ -151,6 +152,7 @@ SMALL = {
     "efficientnet_b0": {"stages": (Stage(6, 4, 2, 2, 3),), "stem": 4, "head": 8},
     "vgg16": {"width": 2},
     "vgg8": {"width": 2, "hidden": (8, 8)},
+    "pooled_cnn": {"widths": (2, 4), "hidden": 3},
     "autoencoder": {"width": 2},
     "u_autoencoder": {"width": 2},
     "pooling_autoencoder": {"widths": (2, 3, 4)},
@@ -158,7 +160,7 @@ SMALL = {
     "latent_noise_autoencoder": {"features": (2, 2, 3), "hidden": 5, "code": 2},
     "encoder_classifier": {"widths": (2, 3, 4), "hidden": (5,)},
 }
-NORMALIZED = ("resnet", "vgg", "pyramidnet", "efficientnet", "latent_noise")
+NORMALIZED = ("resnet", "vgg", "pooled_cnn", "pyramidnet", "efficientnet", "latent_noise")
 
 
 def test_every_model_has_a_small_setting_here():

@@ -1,0 +1,304 @@
+"""Tables of `ghosh2024_ct_denoising`: the paper's two, and those that it describes."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments.answers import Cell, Query, plain
+from experiments.ghosh2024_active import LABELLING, STRATEGIES, called, sizes
+from experiments.ghosh2024_cells import FLAT, LEAKED, NEAREST, PLACES, RESTORED, WHITE_BOX
+from experiments.ghosh2024_parts import AE, BORDERS, PURIFIERS, SPLITS, Parts
+from experiments.measuring import OBLIVIOUS
+from experiments.paper_numbers import of_paper
+from experiments.views import HOW, View, row
+from jaxdefense.models import count_parameters
+from jaxdefense.reporting import Table
+
+WAYS = tuple((name, known) for name in PURIFIERS for known in (OBLIVIOUS, WHITE_BOX))
+SAYS = "Mean over seeds (range over seeds)."
+
+
+def tables(view: View, parts: Parts) -> list[Table | str]:
+    """All of them.
+
+    Args:
+        view: the records.
+        parts: what was trained with the first seed.
+    """
+    made = [
+        _data(view, parts), setting(view.config), _splits(view), _radii(view), _controls(view),
+        _noise(view), _errors(view, parts), _confusion(view, parts), _separable(view), _flat(view),
+        _active(view), _sizes(parts),
+    ]  # fmt: skip
+    return [*(table for table in made if table.rows), _layers(parts)]
+
+
+def only(view: View) -> str:
+    """The paper's name of its one data set."""
+    (dataset,) = view.titles
+    return dataset
+
+
+def sightings(view: View) -> Iterator[tuple[str, str, str, float]]:
+    """Defence, attack, knowledge and radius of what is looked at closely."""
+    team, eps = view.teams[only(view)], view.config.eps
+    for defence in ("none", *PURIFIERS):
+        yield defence, "none", "none", 0.0
+        for name in team.printed:
+            yield defence, name, WHITE_BOX if defence == "none" else OBLIVIOUS, eps
+        if defence != "none":
+            yield defence, "PGD", WHITE_BOX, eps
+
+
+def looked(view: View, sighting: tuple[str, str, str, float], metric: str, **fields: Any) -> Query:
+    """A reading that is no accuracy."""
+    defence, attack, knowledge, eps = sighting
+    fields = {"metric": metric, "attack": attack, "knowledge": knowledge, "eps": eps, **fields}
+    return view.query(only(view), defence, **fields)
+
+
+def _told(sighting: tuple[str, str, str, float]) -> tuple[str, str, str]:
+    defence, attack, knowledge, _ = sighting
+    clean = knowledge == "none"
+    return defence, "clean" if clean else attack, "-" if clean else knowledge
+
+
+def _plain(cell: Cell | None) -> str:
+    return "-" if cell is None else cell.text("")
+
+
+def _data(view: View, parts: Parts) -> Table:
+    """Table 1, with what each split makes of it."""
+    printed = {n.metric: n.value for n in of_paper("3") if n.table == "1"}
+    names = parts.study.data.class_names
+    about = [
+        ("images COVID-19", f"class {names[1]}", "images of class 1"),
+        ("images non COVID-19", f"class {names[0]}", "images of class 0"),
+        ("images total", "all", "images in all"),
+    ]
+    rows = []
+    for metric, name, ours in about:
+        cell = view.cell(view.query(only(view), "none", metric=ours))
+        rows.append((name, printed[metric], _plain(cell)))
+    for split in ("80/20 split", *SPLITS[:-1]):
+        model = view.model if split == "80/20 split" else f"{view.model}, {split}"
+        for what in ("for training", "of these for validation", "for testing"):
+            cell = view.cell(view.query(only(view), "none", model=model, metric=f"images {what}"))
+            rows.append((f"{split}, {what}", "-", _plain(cell)))
+    caption = (
+        "Table 1: images. The paper prints 80 % for training and also 1,241 for each of training "
+        "and validation, which only halves give. Its 93.23 % is 1157 of 1241 and no share of 496 "
+        "or 497; its 92.46 % is no share of 1241."
+    )
+    return Table(caption, ("images", "paper", "ours"), tuple(rows), 1)
+
+
+def setting(config: Any) -> Table:
+    """Table 2."""
+    given = config.classifier
+    ours = {
+        "learning rate": f"{given.lr:g}, constant", "batch size": str(given.batch_size),
+        "max epochs": f"{given.epochs}, stopped after {given.patience} without a lower loss",
+        "optimizer": "Adam", "loss": "cross-entropy of two logits",
+    }  # fmt: skip
+    printed = {n.metric: n.value for n in of_paper("3") if n.table == "2"}
+    rows = tuple((name, printed[name], ours[name]) for name in printed)
+    return Table("Table 2: set-up of the classifier.", ("setting", "paper", "ours"), rows, 3)
+
+
+def _splits(view: View) -> Table:
+    """What of the accuracy is the split's, or the border's."""
+    rows: list[tuple[str, ...]] = []
+    for name in ("80/20 split", *SPLITS):
+        model = view.model if name == "80/20 split" else f"{view.model}, {name}"
+        near = f"{NEAREST}, {model}"
+        accuracies = [view.clean(only(view), "none", model=each) for each in (model, near)]
+        for line in row(view, (name,), accuracies):
+            shared = view.cell(view.query(only(view), "none", model=near, metric=LEAKED))
+            share = "-" if shared is None else f"{100 * shared.value:.1f}"
+            rows.append((*line, share))
+    caption = (
+        "Clean accuracy by split: the CNN, and without any learning the label of the training "
+        "image that correlates most (16 x 16 pixels); share of test images with a near-duplicate "
+        f"(correlation at least {view.config.threshold:g}) among the training images. The files "
+        "carry no patient ids: near-duplicates stand for slices of one patient, and keeping them "
+        f"together is a lower bound on the leak. {BORDERS}: the first split with all but a frame "
+        f"of an eighth of each side black. {HOW}"
+    )
+    header = ("split", "seeds", "images", "CNN", NEAREST, "near-duplicates")
+    return Table(caption, header, tuple(rows), 1)
+
+
+def _radii(view: View) -> Table:
+    """Figure 3 in numbers."""
+    rows: list[tuple[str, ...]] = []
+    team = view.teams[only(view)]
+    for eps in view.config.radii:
+        if eps == 0:
+            continue
+        for name, attack in team.printed.items():
+            queries = [
+                view.query(only(view), defence, attack=attack.name, eps=eps, knowledge=known)
+                for defence, known in (("none", WHITE_BOX), *WAYS)
+            ]
+            queries += [view.strongest(only(view), d, eps) for d in ("none", *PURIFIERS)]
+            rows += row(view, (f"{255 * eps:.4g}/255", name), queries, last=3)
+    caption = (
+        "Figure 3 in numbers: the CNN alone; each autoencoder on the examples of the CNN alone "
+        "(oblivious) and attacked through the whole (white-box); the attacker that leaves least. "
+        f"{HOW}"
+    )
+    sides = (", ".join(way) for way in WAYS)
+    last = (f"{name}, strongest" for name in ("CNN", *PURIFIERS))
+    header = ("eps", "attack", "seeds", "images", "CNN", *sides, *last)
+    return Table(caption, header, tuple(rows), 2)
+
+
+def _controls(view: View) -> Table:
+    """The same examples on what has no trained autoencoder."""
+    rows: list[tuple[str, ...]] = []
+    team, eps = view.teams[only(view)], view.config.eps
+    names = dict.fromkeys(r.defence for r in view.records if r.knowledge == OBLIVIOUS)
+    for name in names:
+        queries = [view.clean(only(view), name)]
+        queries += [
+            view.query(only(view), name, attack=each.name, eps=eps, knowledge=OBLIVIOUS)
+            for each in team.printed.values()
+        ]
+        rows += row(view, (name,), queries)
+    caption = (
+        f"Examples of the CNN alone (eps {eps:.3g}) shown to autoencoders and to what has no "
+        "trained one: what a control withstands as well is no merit of the autoencoder. Untrained "
+        "AE: random weights, in front of the same CNN, and of one trained behind it (first seed). "
+        f"{HOW}"
+    )
+    return Table(caption, ("defence", "seeds", "images", "clean", *team.printed), tuple(rows), 1)
+
+
+def _noise(view: View) -> Table:
+    """What the autoencoders were trained for."""
+    rows: list[tuple[str, ...]] = []
+    for defence in ("none", *PURIFIERS):
+        queries = [
+            view.query(only(view), defence, attack="gaussian", eps=sigma, norm="sigma")
+            for sigma in view.config.sigmas
+        ]
+        rows += row(view, (defence,), queries)
+    caption = f"Gaussian noise, which the autoencoders have met (sigma, pixels in [0, 1]). {HOW}"
+    sigmas = (f"{sigma:g}" for sigma in view.config.sigmas)
+    return Table(caption, ("defence", "seeds", "images", *sigmas), tuple(rows), 1)
+
+
+def _readings(view: View, caption: str, columns: Sequence[str], metrics: Sequence[str]) -> Table:
+    rows = []
+    for sighting in sightings(view):
+        cells = [view.cell(looked(view, sighting, metric)) for metric in metrics]
+        if any(cells):
+            rows.append((*_told(sighting), *map(_plain, cells)))
+    header = ("defence", "attack", "attacker", *columns)
+    return Table(f"{caption} {SAYS}", header, tuple(rows), 3)
+
+
+def _errors(view: View, parts: Parts) -> Table:
+    """The metrics that the paper names."""
+    named = {
+        "precision": "precision", "recall": "recall", "f1": "F1", "top1_error": "top-1 error",
+        "ece": "ECE", "entropy": "entropy (nats)", RESTORED: "reconstruction (MSE)",
+        "mean grey level": "mean grey", "spread of grey levels": "spread of grey",
+    }  # fmt: skip
+    caption = (
+        f"Metrics at eps {view.config.eps:.3g}; precision, recall and F1 of class "
+        f"{parts.study.data.class_names[1]}; ECE over 15 bins; reconstruction: squared error to "
+        "the clean image; grey levels (mean and standard deviation, in [0, 1]) of what the CNN "
+        "sees."
+    )
+    return _readings(view, caption, tuple(named.values()), tuple(named))
+
+
+def _confusion(view: View, parts: Parts) -> Table:
+    names = parts.study.data.class_names
+    pairs = [(i, j) for i in range(2) for j in range(2)]
+    columns = [f"{names[i]} taken for {names[j]}" for i, j in pairs]
+    metrics = [f"class {i} taken for {j}" for i, j in pairs]
+    caption = f"Confusion matrices at eps {view.config.eps:.3g}: images of one seed."
+    return _readings(view, caption, columns, metrics)
+
+
+def _separable(view: View) -> Table:
+    """A number on overlap."""
+    rows = []
+    for sighting in sightings(view):
+        cells = [view.cell(looked(view, sighting, "AUC", model=place)) for place in PLACES]
+        if any(cells):
+            rows.append((*_told(sighting), *map(_plain, cells)))
+    caption = (
+        "Overlap as a number: area under the ROC curve of a linear probe that tells clean from "
+        f"attacked features (eps {view.config.eps:.3g}; 0.5: overlap, 1: apart), cross-validated "
+        "with both versions of an image in the same fold. Input: pixels; output: pixels behind "
+        f"the autoencoder; penultimate: of the CNN, behind it. {SAYS}"
+    )
+    return Table(caption, ("defence", "attack", "attacker", *PLACES), tuple(rows), 3)
+
+
+def _flat(view: View) -> Table:
+    """The same of embeddings."""
+    hows = ("PCA", *(f"t-SNE of perplexity {p:g}" for p in view.config.perplexities))
+    rows = []
+    for sighting in sightings(view):
+        for place in PLACES:
+            whole, *flat = (
+                view.cell(looked(view, sighting, metric, model=place))
+                for metric in ("AUC", *(f"AUC {FLAT}, {how}" for how in hows))
+            )
+            if any(flat):
+                rows.append((*_told(sighting), place, *map(_plain, (whole, *flat))))
+    caption = f"The same probe on embeddings in the plane, and on all features. {SAYS}"
+    header = ("defence", "attack", "attacker", "features", "all", *hows)
+    return Table(caption, header, tuple(rows), 4)
+
+
+def _active(view: View) -> Table:
+    rows: list[tuple[str, ...]] = []
+    team, eps = view.teams[only(view)], view.config.eps
+    for labels in sizes(view.config):
+        for strategy in STRATEGIES:
+            model = called(strategy, labels)
+            rest = view.cell(view.clean(only(view), "none", model=model, metric=LABELLING))
+            queries = [
+                view.clean(only(view), "none", model=model),
+                view.query(
+                    only(view), "none", model=model, attack=team.fgsm.name, eps=eps,
+                    knowledge=WHITE_BOX,
+                ),
+            ]  # fmt: skip
+            told = "-" if rest is None else rest.text()
+            rows += [(*line, told) for line in row(view, (str(labels), strategy), queries)]
+    caption = (
+        "Active learning: the CNN trained from the start on so many labels, chosen where the last "
+        "cycle's CNN is least certain (entropy) or by chance, always for the same number of steps; "
+        f"test images clean and under FGSM at {eps:.3g}; right labels for the images that have "
+        f"none yet, from which entropy takes the hard ones away. {HOW}"
+    )
+    header = ("labels", "chosen by", "seeds", "images", "clean", "FGSM", "labelling accuracy")
+    return Table(caption, header, tuple(rows), 2)
+
+
+def _sizes(parts: Parts) -> Table:
+    held = {parts.model: parts.net, "autoencoder": parts.autoencoders[AE]}
+    rows = tuple((name, plain(count_parameters(n.variables))) for name, n in held.items())
+    caption = "Parameters that are trained; the paper prints no architecture."
+    return Table(caption, ("network", "parameters"), rows, 1)
+
+
+def _layers(parts: Parts) -> str:
+    """Figures 1 and 2 of the paper as text."""
+    x = jnp.zeros((1, *parts.study.data.image_shape))
+    shown = {"width": 120, "force_terminal": False, "no_color": True}
+    text = parts.autoencoders[AE].module.tabulate(jax.random.key(0), x, console_kwargs=shown)
+    return (
+        "Figure 2 of the paper, the flow: slice, autoencoder, CNN; the CNN is trained on clean "
+        "slices and kept. Figure 1, the autoencoder, layer by layer:\n\n"
+        f"```\n{text.strip()}\n```"
+    )
