@@ -180,25 +180,33 @@ def _jitter(keys, x):
 
 
 def host(ground: Ground) -> Case:
-    """A median filter on the host, through which there is no gradient at all."""
-    defence = _defence(ground, classifier=ground.net, purifier=_median, differentiable=False)
-    return Case(defence, _oblivious(ground, jd.Purified(_median, ground.net)), BROKEN)
+    """Rounding on the host, through which there is no gradient at all; claims what noise leaves."""
+    defence = _defence(ground, classifier=ground.net, purifier=_rounding, differentiable=False)
+    noise = attacks.gaussian(ground.config.eps / 2, linf)
+    return Case(defence, _left(ground, defence.whole, noise), BROKEN)
 
 
-def _median(x):
-    return jax.pure_callback(_median_on_host, jax.ShapeDtypeStruct(x.shape, x.dtype), x,
-                             vmap_method="sequential")  # fmt: skip
+def _rounding(x):
+    return jax.pure_callback(
+        _rounding_on_host, jax.ShapeDtypeStruct(x.shape, x.dtype), x, vmap_method="sequential"
+    )
 
 
-def _median_on_host(x):
-    from scipy.ndimage import median_filter
-
-    return median_filter(np.asarray(x), size=(1, 2, 2, 1)).astype(np.float32)
+def _rounding_on_host(x):
+    return (np.round(3 * np.asarray(x)) / 3).astype(np.float32)
 
 
 def temperature(ground: Ground) -> Case:
-    """Logits a thousand times as large: the softmax saturates and its gradient vanishes."""
-    return _naive(ground, classifier=jd.Tempered(ground.net, 1e-3))
+    """Logits a thousand times as large: a softmax in float32 saturates, its gradient is 0."""
+    whole = jd.Tempered(ground.net, 1e-3)
+    naive = attacks.pgd(linf, 40, loss=_of_probabilities, name="pgd-40-softmax")
+    return Case(_defence(ground, classifier=whole), _left(ground, whole, naive), BROKEN)
+
+
+def _of_probabilities(logits, y):
+    """Cross-entropy as one would write it, of probabilities that are clipped."""
+    own = jnp.take_along_axis(jax.nn.softmax(logits), y[:, None], -1)[:, 0]
+    return -jnp.log(jnp.clip(own, 1e-7, 1 - 1e-7))
 
 
 # ----------------------------------------------------------------------------------- autoencoders
@@ -254,10 +262,10 @@ def _naive(ground: Ground, fails: str | None = None, **parts: Any) -> Case:
     return Case(defence, _left(ground, defence.whole), BROKEN, fails=fails)
 
 
-def _left(ground: Ground, deployed) -> Claim:
+def _left(ground: Ground, deployed, attack=None) -> Claim:
     """What is left when cross-entropy's gradients are taken as they come."""
-    eps = ground.config.eps
-    found = jd.sweep(attacks.pgd(linf, 40), deployed, *ground.others, [eps], ground.key)
+    eps, attack = ground.config.eps, attack or attacks.pgd(linf, 40)
+    found = jd.sweep(attack, deployed, *ground.others, [eps], ground.key)
     return Claim(float(found.robust_accuracy[0]), "linf", eps)
 
 
