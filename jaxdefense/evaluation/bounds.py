@@ -25,7 +25,7 @@ _MONOTONE = {
     "max", "min", "reduce_max", "reduce_min", "reduce_window_max", "reduce_sum", "exp", "log",
     "logistic", "tanh", "reshape", "transpose", "broadcast_in_dim", "squeeze", "concatenate",
     "expand_dims", "slice", "convert_element_type", "copy", "erf", "sqrt",
-    "reduce_window_sum", "add_any", "add", "rev", "pad", "clamp",
+    "reduce_window_sum", "add_any", "add", "rev", "pad", "clamp", "stack",
 }  # fmt: skip
 _LINEAR = {"dot_general", "conv_general_dilated"}
 _CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call", "remat", "core_call"}
@@ -59,8 +59,8 @@ def interval_bounds(
         >>> import jax.numpy as jnp
         >>> model = lambda x: jnp.stack([s := jnp.maximum(x.sum((1, 2, 3)), 0.0), 1 - s], -1)
         >>> low, high = interval_bounds(model, jnp.full((1, 1, 1, 1), 0.5), 0.1)
-        >>> low.round(3).tolist(), high.round(3).tolist()
-        ([[0.4, 0.4]], [[0.6, 0.6]])
+        >>> print(low.round(3), high.round(3))
+        [[0.4 0.4]] [[0.6 0.6]]
     """
     x = np.asarray(x, np.float32)
     low, high = np.clip(x - eps, 0, 1), np.clip(x + eps, 0, 1)
