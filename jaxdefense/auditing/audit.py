@@ -225,16 +225,21 @@ def _with_logits(defence: Defence, x: np.ndarray, key: jax.Array) -> tuple[Defen
     """The defence with logits where it returns probabilities, and whether it did."""
     few = x[:64]
 
-    def sure(function: Classifier, name: str) -> bool:
+    def returned(function: Classifier, name: str) -> np.ndarray:
         with float32_products():
-            return are_probabilities(all_logits(function, few, key, len(few), name))
+            return all_logits(function, few, key, len(few), name)
 
-    wrapped = {
-        name: LogProbabilities(network) if sure(network, name) else network
-        for name, network in defence.substitutes.items()
-    }
+    own, wrapped = returned(defence.whole, "defence"), {}
+    for name, network in defence.substitutes.items():
+        theirs = returned(network, f"substitute {name!r}")
+        if theirs.shape != own.shape:
+            raise InputError(
+                f"the substitute {name!r} returns {list(theirs.shape)} for {len(few)} images, but "
+                f"the defence {list(own.shape)}: give one of the same classes, in the same order"
+            )
+        wrapped[name] = LogProbabilities(network) if are_probabilities(theirs) else network
     defence = dataclasses.replace(defence, substitutes=wrapped)
-    if not sure(defence.whole, "defence"):
+    if not are_probabilities(own):
         return defence, False
     return with_logits(defence, LogProbabilities), True
 

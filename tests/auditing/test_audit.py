@@ -190,7 +190,7 @@ def test_attackers_train_networks_of_their_own():
     net = jd.Frozen(Flat(), Flat().init(KEY, jnp.zeros((1, 8, 8, 1))))
     defence = jd.Defence(
         classifier=net, purifier=jd.defenses.bit_depth(3), train=(images, labels),
-        substitutes={"mine": lambda x: jnp.stack([s := x.mean((1, 2, 3)), 1 - s], -1)},
+        substitutes={"mine": lambda x: jnp.stack([s := x.mean((1, 2, 3)), 1 - s, 0 * s], -1)},
     )  # fmt: skip
     shown = as_images(images[:8])
     found = audit(defence, shown, labels[:8], [0.1], KEY, budget=TINY)
@@ -199,6 +199,13 @@ def test_attackers_train_networks_of_their_own():
     } <= set(names(found))  # fmt: skip
     assert set(found.meta["accuracy of substitutes"]) == {"another seed"}
     assert "white-box, 8-bit" in names(found)
+
+
+def test_a_substitute_of_other_classes_is_refused(case):
+    classifier, x, y = case
+    defence = jd.Defence(deployed=classifier, substitutes={"mine": lambda x: classifier(x)[:, :2]})
+    with pytest.raises(InputError, match="'mine' returns"):
+        audit(defence, x, y, RADII, KEY, budget=TINY)
 
 
 def test_a_killed_audit_goes_on_from_finished_attackers(case, tmp_path, monkeypatch):
