@@ -1,11 +1,8 @@
 """Functions that `gilbert2020_denoising` attacks and deploys, its networks, faults of its code."""
 
-import contextlib
 import functools
-import io
 import re
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -17,7 +14,6 @@ from jaxdefense import Frozen, Normalized, Purified, attacks, defenses, linf, mo
 from jaxdefense.attacks import Attack
 from jaxdefense.classifiers import Composite, apply
 from jaxdefense.losses import cross_entropy
-from jaxdefense.reporting import write_atomically
 from jaxdefense.training import compute_dtype
 from jaxdefense.typing import Classifier, Images, Labels, Logits, PerExample, Purifier
 
@@ -144,14 +140,3 @@ def build(config: Any, name: str, classes: int) -> nn.Module:
 def as_bytes(x: np.ndarray) -> np.ndarray:
     """Images in [0, 1] as uint8, as a file would hold them; within a ball of 8/255 they stay."""
     return np.round(255 * np.asarray(x)).astype(np.uint8)
-
-
-def stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """An array from a file, or made and written to it."""
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        return np.load(path, allow_pickle=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    found, buffer = make(), io.BytesIO()
-    np.save(buffer, found, allow_pickle=False)
-    write_atomically(path, buffer.getvalue())
-    return found

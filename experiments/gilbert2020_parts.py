@@ -28,10 +28,10 @@ from experiments.gilbert2020_functions import (
     label,
     printed_attacks,
     scored,
-    stored,
 )
 from experiments.harness import Study, digest
 from experiments.measuring import outputs
+from experiments.readings import stored
 from jaxdefense import Frozen, defenses, models
 from jaxdefense.attacks import Attack
 from jaxdefense.data import as_images

@@ -42,7 +42,7 @@ def attacked(study: Study, attack: Attack, source: Classifier, eps: float) -> np
         made = measuring.craft(attack, source, x, y, eps, study.key)
         return np.where(made.valid[:, None, None, None], made.x_adv, made.x)
 
-    return _array(study.folder / "sweeps" / f"images-{attack.name}-{name[:16]}.npy", make)
+    return stored(study.folder / "sweeps" / f"images-{attack.name}-{name[:16]}.npy", make)
 
 
 def outputs(study: Study, function: Classifier | Purifier, x: np.ndarray) -> np.ndarray:
@@ -50,10 +50,10 @@ def outputs(study: Study, function: Classifier | Purifier, x: np.ndarray) -> np.
     labels = np.zeros(len(x), np.int32)
     name = identity(gaussian(), function, x, labels, [0.0], study.key, None, "outputs")
     path = study.folder / "sweeps" / f"outputs-{name[:16]}.npy"
-    return _array(path, lambda: measuring.outputs(function, x, study.key))
+    return stored(path, lambda: measuring.outputs(function, x, study.key))
 
 
-def _array(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+def stored(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
     """An array from a file, or made and written to it."""
     try:
         return np.load(path, allow_pickle=False)

@@ -253,5 +253,5 @@ def test_damaged_arrays_are_made_again(tmp_path):
     for damage in (None, b"", b"\x93NUMPY"):
         if damage is not None:
             path.write_bytes(damage)
-        np.testing.assert_array_equal(readings._array(path, lambda: made), made)
-    np.testing.assert_array_equal(readings._array(path, lambda: pytest.fail("again")), made)
+        np.testing.assert_array_equal(readings.stored(path, lambda: made), made)
+    np.testing.assert_array_equal(readings.stored(path, lambda: pytest.fail("again")), made)

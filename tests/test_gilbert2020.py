@@ -29,10 +29,10 @@ from experiments.gilbert2020_functions import (
     label,
     printed_attacks,
     scored,
-    stored,
 )
 from experiments.gilbert2020_parts import AE, CODED, LAST, PHASES, tag
 from experiments.paper_numbers import of_paper
+from experiments.readings import stored
 from jaxdefense import Frozen
 from jaxdefense.evaluation import store
 from jaxdefense.models import count_parameters

@@ -200,8 +200,8 @@ def _just(name: str, cells: list[Cell]) -> list[Cell]:
     at = names.index(name)
     if cells[at].carried:
         return cells[: at + 1]
-    # An audit needs one attacker of the defence.
-    return [c for c in cells if c.name in (name, "white-box")] if at == 0 else [cells[at]]
+    # An audit needs one attacker of the defence: the oblivious one stands beside the undefended.
+    return cells[at : at + 2] if cells[at].kind == "undefended" else [cells[at]]
 
 
 def _budget(budget: str | Budget) -> Budget:
