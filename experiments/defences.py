@@ -15,6 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from experiments import (
+    ghosh2024_ct_denoising,
+    ghosh2024_parts,
+    gilbert2020_denoising,
+    gilbert2020_functions,
+    gilbert2020_parts,
     jung2022_parts,
     jung2022_u_autoencoder,
     kim2020_parts,
@@ -41,6 +46,19 @@ def jung2022() -> Defence:
     return _defence("U-AE + " + parts.model, study, whole.classifier, whole.purifier)
 
 
+def gilbert2020() -> Defence:
+    """P1: the denoising autoencoder before the last of the fine-tuned networks, without faults."""
+    script = gilbert2020_denoising
+    config, folder = _run(script)
+    study = studies.prepare(
+        config, script.DATA, script.STAND_IN, 0, folder, size=config.size, channels=3
+    )
+    workshop = gilbert2020_parts.Workshop(config, study)
+    line = workshop.line(gilbert2020_functions.RESNET, coded=False)
+    tuned = line.deployed(gilbert2020_parts.LAST)
+    return _defence("denoising AE + fine-tuned " + line.model, study, tuned, line.purifier)
+
+
 def kim2020() -> Defence:
     """P4: an autoencoder before a classifier that was trained behind it."""
     config, folder = _run(kim2020_revisiting_autoencoders)
@@ -65,6 +83,18 @@ def mandal2023() -> Defence:
     parts = mandal2023_parts.train(config, study, paper_name)
     whole = parts.behind(mandal2023_parts.PGD_AE)
     return _defence("conv AE + VGG", study, parts.net, whole.purifier)
+
+
+def ghosh2024() -> Defence:
+    """P3: the autoencoder that has also met attacks, before a classifier that has met neither."""
+    script = ghosh2024_ct_denoising
+    config, folder = _run(script)
+    study = studies.prepare(
+        config, script.DATA, script.STAND_IN, 0, folder, size=config.size, channels=1
+    )
+    workshop = ghosh2024_parts.Workshop(config, study)
+    purifier = workshop.autoencoders()[0][ghosh2024_parts.RETRAINED]
+    return _defence("retrained AE + CNN", study, workshop.net, purifier)
 
 
 def _run(script: Any) -> tuple[Any, Path]:

@@ -1,11 +1,14 @@
 """The benchmarks' scorer, verdicts and PyTorch twins; the peers themselves are not needed."""
 
+import types
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import scoring
-from jaxdefense import Frozen, l1, l2, linf, models
+from experiments.benchmarks import scoring, soundness
+from jaxdefense import Frozen, attacks, l1, l2, linf, models
 from jaxdefense.errors import JaxdefenseError, UnknownNameError
 
 X = np.full((5, 2, 2, 1), 0.5, np.float32)
@@ -114,3 +117,22 @@ def test_a_module_without_a_twin_is_refused_by_name():
 
     with pytest.raises(UnknownNameError, match="twin"):
         twins.twin(Frozen(models.build("vgg8"), {}))
+
+
+@pytest.mark.parametrize(("factor", "broken"), [(0.98, False), (1.1, True)])
+def test_a_certificate_that_is_too_large_is_found_out(factor, broken):
+    """A linear classifier, whose smallest perturbation has a closed form."""
+    direction = np.linspace(-1.0, 1.0, 16, dtype=np.float32).reshape(1, 4, 4, 1)
+    sign = lambda x: jnp.stack([s := (x * direction).sum((1, 2, 3)), -s], -1)
+    x = np.random.default_rng(0).uniform(0.3, 0.7, (6, 4, 4, 1)).astype(np.float32)
+    score = (x * direction).sum((1, 2, 3))
+    y = (score < 0).astype(np.int32)
+    ground = types.SimpleNamespace(x=x, y=y, key=jax.random.key(0))
+    radius = factor * np.abs(score) / np.abs(direction).sum()
+    radius[0] = -1.0  # nothing is claimed of this one
+    proof = soundness.Proof(
+        "planted", "linf", radius, (attacks.pgd(linf, 10),), sign, lambda x: sign(x).argmax(-1)
+    )  # fmt: skip
+    within, beyond = soundness.rows_of(proof, ground, soundness.Config(multiples=(2.0,)))
+    assert within["broken"] == (5 if broken else 0)
+    assert beyond["broken"] == within["certified"] == 5

@@ -4,21 +4,22 @@ import dataclasses
 import subprocess
 import sys
 import textwrap
+import types
 import warnings
 
-import jax
 import pytest
 
 import jaxdefense as jd
 from experiments import quickstart
 from jaxdefense import cli, defenses
+from jaxdefense.cli import launching
 from jaxdefense.errors import InputError
 from jaxdefense.reporting import ensure_folder
 
 
 @pytest.fixture(autouse=True)
 def apart(monkeypatch, tmp_path):
-    """No test writes a cache at home, or leaves a folder on the path or a handler of warnings."""
+    """No test sets up a cache, or leaves a folder on the path or a handler of warnings."""
     monkeypatch.setattr(cli, "use_compilation_cache", lambda: None)
     monkeypatch.setattr(sys, "path", sys.path.copy())
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
@@ -263,13 +264,18 @@ def test_the_console_script_of_a_fresh_process(tmp_path):
     assert "Traceback" not in ended.stderr
 
 
-def test_the_compilation_cache_lies_where_it_is_told(monkeypatch, tmp_path):
+@pytest.mark.parametrize("given", [None, "elsewhere"])
+def test_the_compilation_cache_lies_where_it_is_told(monkeypatch, tmp_path, given):
     monkeypatch.undo()
     settings = {}
-    monkeypatch.setattr(jax.config, "update", settings.__setitem__)
+    config = types.SimpleNamespace(
+        jax_compilation_cache_dir=given, update=settings.__setitem__
+    )  # fmt: skip
+    monkeypatch.setattr(launching, "jax", types.SimpleNamespace(config=config))
     monkeypatch.setattr(warnings, "filterwarnings", lambda *_: None)
     monkeypatch.setenv("JAXDEFENSE_CACHE", str(tmp_path))
-    if jax.config.jax_compilation_cache_dir is None:
-        cli.use_compilation_cache()
-        assert settings["jax_compilation_cache_dir"] == str(tmp_path / "xla")
+    cli.use_compilation_cache()
+    folder = settings.get("jax_compilation_cache_dir")
+    assert folder == (None if given else str(tmp_path / "xla"))
+    assert settings["jax_persistent_cache_min_compile_time_secs"] == 0.0
     assert not (tmp_path / "xla").exists()

@@ -1,0 +1,157 @@
+"""Does any attack succeed within a certified radius? Then attack, scoring or proof are wrong.
+
+Two networks with proofs: a smoothed one (Cohen et al. 2019, l2) and interval bounds of one that was
+trained against PGD (Gowal et al. 2018, l-inf). Every image is attacked just within its certified
+radius, where nothing may succeed, and at multiples of it, which shows that the attack can.
+
+    python -m experiments.benchmarks.soundness --data-dir DIR     # MNIST, 500 images, minutes
+
+Exits with status 1 where an attack succeeds within a certified radius.
+"""
+
+import dataclasses
+import json
+import sys
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from tabulate import tabulate
+
+import jaxdefense as jd
+from experiments.benchmarks import planted_cases
+from experiments.benchmarks.planted_cases import Ground
+from jaxdefense import attacks, defenses, models
+from jaxdefense.attacks import Attack
+from jaxdefense.cli import launch
+from jaxdefense.evaluation import certify
+from jaxdefense.evaluation.bounds import certified_within
+from jaxdefense.geometry import l2, linf
+from jaxdefense.reporting import ensure_folder, versions, write_atomically
+from jaxdefense.reporting.records import jsonable
+from jaxdefense.training import adversarial, gaussian_noise, supervised, with_augmentation
+from jaxdefense.typing import Classifier
+
+# A float32 image at a radius may lie an ulp beyond it.
+WITHIN = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(planted_cases.Config):
+    """Settings of the benchmark; those of the networks as in `planted`."""
+
+    dataset: str = "mnist"
+    size: int = 28
+    n_train: int = 6000
+    epochs: int = 4
+    n: int = 500
+    """images that are certified and attacked"""
+    sigma: float = 0.25
+    draws: int = 2000
+    """behind each certificate of the smoothed classifier, and each verdict on an attacked image"""
+    samples: int = 8
+    """of the noise, in each gradient of an attack on it"""
+    steps: int = 20
+    multiples: tuple[float, ...] = (2.0, 4.0)
+    """of the certified radius"""
+    seeds: tuple[int, ...] = (0,)
+    output: str = "runs/soundness"
+
+
+class Proof(NamedTuple):
+    """A network with a certified radius for each image, and what is to be tried against it.
+
+    Attributes:
+        name: in tables.
+        norm: of the radii.
+        radius: ``[n]``, at most 0 where nothing is certified.
+        attacks: to be made for `source`.
+        source: the differentiable function that attacks see.
+        answer: images to the answer that counts, -1 where there is none.
+    """
+
+    name: str
+    norm: str
+    radius: np.ndarray
+    attacks: tuple[Attack, ...]
+    source: Classifier
+    answer: Any
+
+
+def smoothed(ground: Ground, config: Config) -> Proof:
+    """A network trained with noise, smoothed."""
+    module = models.build("lenet5")
+    objective = with_augmentation(supervised(module), gaussian_noise(config.sigma))
+    given = (ground.x_train, ground.y_train, config.epochs, ground.key)
+    net = planted_cases.train(objective, module, *given)
+    vote = defenses.smoothed(net, config.sigma)
+    found = certify(vote, ground.x, ground.y, ground.key, draws=config.draws)
+    again = jax.random.fold_in(ground.key, 1)
+    answer = lambda x: certify(vote, x, ground.y, again, draws=config.draws).answer
+    source = jd.eot(vote.noisy, config.samples, of="logits")
+    lineup = (attacks.pgd(l2, config.steps), attacks.apgd(l2, config.steps))
+    name = f"smoothed, sigma {config.sigma:g}, {config.draws} draws"
+    return Proof(name, "l2", found.radius, lineup, source, answer)
+
+
+def bounded(ground: Ground, config: Config) -> Proof:
+    """A network trained against PGD, and interval bounds: the largest of a grid of radii."""
+    module = models.build("lenet5")
+    deploy = jax.tree_util.Partial(jd.Frozen, module)
+    attack = attacks.pgd(linf, 7, step_size=0.25)
+    objective = adversarial(supervised(module), attack, config.eps, deploy)
+    given = (ground.x_train, ground.y_train, config.epochs, ground.key)
+    net = planted_cases.train(objective, module, *given, ground.net.variables)
+    radius = np.full(len(ground.y), -1.0)
+    for eps in np.geomspace(1e-4, 0.1, 31):
+        radius[certified_within(net, ground.x, ground.y, float(eps))] = eps
+    answer = lambda x: np.asarray(jax.jit(net)(x)).argmax(-1)
+    lineup = (attacks.pgd(linf, config.steps), attacks.quick(linf))
+    return Proof("interval bounds, trained against PGD", "linf", radius, lineup, net, answer)
+
+
+def rows_of(proof: Proof, ground: Ground, config: Config) -> list[dict[str, Any]]:
+    """How many of the certified images each attack breaks, within the radius and beyond."""
+    certain = proof.radius > 0
+    rows = []
+    for attack in proof.attacks:
+        for factor in (WITHIN, *config.multiples):
+            # An image without a certificate is attacked at no radius, and does not count.
+            eps = np.where(certain, factor * proof.radius, 0.0)
+            made = jd.craft(attack, proof.source, ground.x, ground.y, eps, ground.key)
+            answer = proof.answer(made.x_adv)
+            broken = certain & (answer != ground.y) & (answer >= 0)
+            rows.append({
+                "proof": proof.name, "norm": proof.norm, "n": len(ground.y),
+                "certified": int(certain.sum()),
+                "median radius": float(np.median(proof.radius[certain])) if certain.any() else 0.0,
+                "attack": attack.name, "radius times": factor, "broken": int(broken.sum()),
+            })  # fmt: skip
+    return rows
+
+
+def main(config: Config) -> None:
+    """Attacks certified images and counts those that break."""
+    folder, rows = ensure_folder(config.output), []
+    for seed in config.seeds:
+        ground = planted_cases.prepare(config, seed)
+        for make in (smoothed, bounded):
+            found = rows_of(make(ground, config), ground, config)
+            rows += [{**row, "seed": seed} for row in found]
+    wrong = sum(row["broken"] for row in rows if row["radius times"] < 1)
+    text = (
+        tabulate(rows, headers="keys", tablefmt="pipe", floatfmt=".4g")
+        + f"\n\n{wrong} broken within a certified radius"
+    )
+    print(text)
+    report = {"rows": rows, "config": dataclasses.asdict(config), "versions": versions()}
+    write_atomically(
+        folder / "soundness.json", json.dumps(jsonable(report, "soundness"), indent=1) + "\n"
+    )
+    write_atomically(folder / "soundness.md", text + "\n")
+    if wrong:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    launch(main, {"small": Config()}, default="small")
