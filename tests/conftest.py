@@ -1,6 +1,5 @@
 """Small classifiers, strict numerics, and a cache on disk so that each program is compiled once."""
 
-import gc
 import json
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdefense.cli import use_compilation_cache
+from jaxdefense.programs import make_room
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -25,17 +25,12 @@ _LAST = [""]
 
 
 @pytest.fixture(autouse=True)
-def few_enough_programs(request):
-    """Frees compiled programs between groups before the process runs out of memory maps.
-
-    Every program of XLA's CPU backend holds some, Linux allows 65,530 in a process, and beyond that
-    compiling crashes.
-    """
-    mark, maps = request.node.get_closest_marker("xdist_group"), Path("/proc/self/maps")
+def room_for_programs(request):
+    """Frees compiled programs between groups before there are too many."""
+    mark = request.node.get_closest_marker("xdist_group")
     group = mark.args[0] if mark else request.node.path.name
-    if group != _LAST[0] and maps.exists() and maps.read_bytes().count(b"\n") > 25_000:
-        jax.clear_caches()
-        gc.collect()
+    if group != _LAST[0]:
+        make_room()
     _LAST[0] = group
 
 

@@ -19,6 +19,7 @@ from jaxdefense.evaluation.robustness import interval
 from jaxdefense.geometry import inside64
 from jaxdefense.losses import Targeted
 from jaxdefense.precision import float32_products
+from jaxdefense.programs import make_room
 from jaxdefense.typing import Classifier, Images, Keys, Labels, PyTree
 
 # Keeps the randomness of a random defence's answers apart from all an attack has seen.
@@ -173,6 +174,7 @@ def craft(
             f"{attack.name} is targeted: it takes its targets from y, but here the true labels are "
             "needed there. Let the stage choose its target (Stage.target)"
         )
+    make_room()
     images, labels = np.asarray(x), np.asarray(y)
     checks.check_images(images)
     checks.check_labels(labels, len(images))

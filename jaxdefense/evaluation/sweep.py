@@ -33,6 +33,7 @@ from jaxdefense.evaluation.robustness import (
 )
 from jaxdefense.losses import Targeted
 from jaxdefense.precision import float32_products
+from jaxdefense.programs import make_room
 from jaxdefense.surrogates import evaluations, knows
 from jaxdefense.typing import Classifier, Images, Labels
 
@@ -111,6 +112,7 @@ def sweep(
         )
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
+    make_room()
     images, labels = _host(x), np.asarray(y)
     grid = np.asarray(radii, np.float32)
     checks.check_images(images)
@@ -171,8 +173,10 @@ def sweep(
         if by_search:
             given = (attack, deployed, images, labels, logits, some, key, grid)
             rest = (report, None if after is None else known)
-            # Slots that are refilled four times: their last rows wait for each other.
-            most = threads.each(slots, size // 4, parts)
+            # Slots that are refilled four times: their last rows wait for each other. Few rows at
+            # one radius go at once: most make all steps, and half as many take no half the time.
+            lone = len(columns) == 1 and size <= threads.LEAST * parts
+            most = threads.each(slots, size if lone else size // 4, parts)
             return fit(lambda slots: nested(*given, slots, *rest), most)
         measured = functools.partial(
             measure, attack, attacked, deployed, images, labels, some[:, None] & pairs, key,

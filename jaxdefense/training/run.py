@@ -14,6 +14,7 @@ import optax
 from tqdm import tqdm
 
 from jaxdefense.errors import InputError, TrainingError
+from jaxdefense.programs import make_room
 from jaxdefense.training.evaluate import check_data
 from jaxdefense.training.journal import Journal
 from jaxdefense.training.objectives import Objective
@@ -180,6 +181,7 @@ def begin(
     name: str,
 ) -> Run:
     """A training before its first step; arguments and errors of `fit`."""
+    make_room()
     check_data(x_train, y_train)
     _check_settings(epochs, batch_size, validate, patience)
     batch_size = min(batch_size, len(x_train))
