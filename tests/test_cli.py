@@ -174,6 +174,11 @@ MODEL = textwrap.dedent("""
         variables = {"params": {"Dense_0": {"kernel": W, "bias": jnp.zeros(10)}}}
         return jaxdefense.Frozen(Net(), variables)
 
+    def defence():
+        return jaxdefense.Defence(classifier=classifier, purifier=lambda x: jnp.round(x))
+
+    DEFENCE = defence()
+
     def make_number():
         return number
 
@@ -201,6 +206,46 @@ def test_sweep_of_a_model_or_of_what_makes_one(capsys, model):
     assert printed[0] == printed[1]
     for part in ("scikit-learn digits", "seed 0", "fgsm, white-box, n = 20", "robust accuracy %"):
         assert part in printed[0]
+
+
+def test_audit_of_a_defence_or_of_what_makes_one(capsys, model, tmp_path, monkeypatch):
+    """What comes before any attack; the attacks are tested with `jaxdefense.audit` itself."""
+    given = []
+
+    def told(defence, x, y, *rest, **options):
+        given.append((defence, len(x), options["claims"], options["only"]))
+        raise InputError("seen")
+
+    monkeypatch.setattr("jaxdefense.auditing.audit", told)
+    command = ["--data", "digits", "--n", "20", "--claim", "0.5@linf:0.1", "--no-train"]
+    for name in ("defence", "DEFENCE", "classifier"):
+        with pytest.raises(SystemExit):
+            cli.main(["audit", f"{model}:{name}", *command, "--only", "white-box"])
+        assert "seen" in capsys.readouterr().err
+    assert [d.purifier is None for d, *_ in given] == [False, False, True]
+    assert {row[1:] for row in given} == {(20, ("0.5@linf:0.1",), "white-box")}
+    with pytest.raises(SystemExit):
+        cli.main(["audit", f"{model}:number", *command])
+    assert "a callable x -> logits, a Defence, or a function" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        cli.main(["sweep", f"{model}:defence", *SWEEP])
+    assert "is a Defence, but must be" in capsys.readouterr().err
+
+
+def test_one_attacker_repeated_leaves_the_report_of_the_whole_alone(model, tmp_path, monkeypatch):
+    seen = []
+    found = types.SimpleNamespace(exit_status=2)
+    monkeypatch.setattr("jaxdefense.auditing.audit", lambda *a, **k: seen.append(k) or found)
+    monkeypatch.setattr(
+        "jaxdefense.reporting.audits.write_audit", lambda folder, *_: seen.append(folder) or []
+    )
+    command = ["audit", f"{model}:defence", "--data", "digits", "--n", "5", "--no-train"]
+    for only in ([], ["--only", "BPDA, identity"]):
+        with pytest.raises(SystemExit):
+            cli.main([*command, *only])
+    whole, here, again, there = seen
+    assert whole["folder"] == again["folder"] == here / "attackers"
+    assert there == here / "only-bpda-identity"
 
 
 def test_a_sweep_from_its_blocks(capsys, model, tmp_path):

@@ -20,17 +20,19 @@ from jaxdefense.auditing.defence import (
     as_defence,
     with_logits,
 )
-from jaxdefense.auditing.examine import examine
+from jaxdefense.auditing.examine import at_radius, examine
 from jaxdefense.auditing.masking import doubts, flatness
 from jaxdefense.auditing.matrix import Matrix
 from jaxdefense.auditing.plan import Cell, Skipped, plan
 from jaxdefense.auditing.result import Audit
 from jaxdefense.auditing.showing import examples, surface
 from jaxdefense.auditing.substitutes import train
+from jaxdefense.auditing.usable import usable
 from jaxdefense.defenses.smoothing import Smoothed
 from jaxdefense.errors import InputError, UnknownNameError
-from jaxdefense.evaluation import Certificate, certify
+from jaxdefense.evaluation import Certificate, Check, certify
 from jaxdefense.evaluation.clean import all_logits
+from jaxdefense.evaluation.robustness import interval
 from jaxdefense.geometry import Ball, linf
 from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, Images, Labels
@@ -114,9 +116,10 @@ def audit(
     checks.check_radii(grid, ball, images[0].size)
     eps = max((c.eps for c in judged), default=float(grid[len(grid) // 2]))
 
+    few = slice(spent.few)
+    given, unusable = usable(given, images[few], labels[few], eps, ball, key)
     given, probabilities = _with_logits(given, images, key)
     trained = train(given, spent, images, labels, jax.random.fold_in(key, 1))
-    few = slice(spent.few)
     flat, blocked = flatness(given.attacked, images[few], labels[few], eps, ball, key)
     declared = not given.differentiable
     if flat > 0.5 and not declared:  # whatever its author says
@@ -125,7 +128,12 @@ def audit(
         given, ball, spent, trained.substitutes, trained.imitation, on_grid=_on_grid(images),
         blocked=blocked,
     )  # fmt: skip
-    cells = cells if only is None else _just(only, cells)
+    skipped = [*unusable, *skipped]
+    if only is not None:
+        kept = _just(only, cells)
+        skipped += [Skipped(c.name, f"only {only!r} was wanted") for c in cells if c not in kept]
+        cells = kept
+    complete = only is None
     matrix = Matrix(given, images, labels, grid, key, folder, command)
     bar = tqdm(
         cells, desc="audit", unit="attacker", leave=False, dynamic_ncols=True,
@@ -136,6 +144,7 @@ def audit(
             bar.set_postfix_str(cell.name)
             if matrix.history and seconds is not None and time.monotonic() - began > seconds:
                 skipped.append(Skipped(cell.name, f"the {seconds:g} s of this audit were over"))
+                complete = False
             else:
                 matrix.measure(cell)
 
@@ -143,6 +152,13 @@ def audit(
         given, matrix, spent, eps, ball, probabilities=probabilities, blocked=blocked,
         declared=declared,
     )  # fmt: skip
+    at_claims = {c.eps: at_radius(given, matrix, spent, c.eps, ball) for c in judged}
+    here = at_claims[eps] if judged else at_radius(given, matrix, spent, eps, ball)
+    elsewhere = [
+        check._replace(name=f"{check.name}, at {other:.4g}")
+        for other, made in at_claims.items() if other != eps
+        for check in made if check.outcome == "fail"
+    ]  # fmt: skip
     certificate = None
     if isinstance(given.whole, Smoothed):
         choose, draws = spent.certify
@@ -162,10 +178,12 @@ def audit(
         skipped=tuple(skipped),
         worst=matrix.history[-1][1],
         explanations=tuple(told),
-        checks=found,
+        checks=(*found, *here, *elsewhere),
         eps=eps,
         certificate=certificate,
-        verdicts=tuple(_verdict(claim, matrix, found, certificate) for claim in judged),
+        verdicts=tuple(
+            _verdict(c, matrix, [*found, *at_claims[c.eps]], complete, certificate) for c in judged
+        ),
         examples=examples(given, images, labels, eps, ball, spent, key),
         surface=surface(given, images, labels, eps, key),
         meta={
@@ -180,16 +198,26 @@ def audit(
     )
 
 
-def _verdict(claim: Claim, matrix: Matrix, found, certificate: Certificate | None) -> Verdict:
-    at = int(np.argmin(abs(matrix.radii - claim.eps)))
-    after = {
+def _verdict(
+    claim: Claim,
+    matrix: Matrix,
+    found: Sequence[Check],
+    complete: bool,
+    certificate: Certificate | None,
+) -> Verdict:
+    at = matrix.at(claim.eps)
+    first = matrix.history[0][1]
+    clean = first.clean_accuracy
+    after = {"no attack": (clean, interval(np.array([round(clean * first.n)]), first.n)[0])}
+    after |= {
         name: (float(curve.robust_accuracy[at]), curve.interval[at])
         for name, curve in matrix.history
     }
     proven = None
     if certificate is not None and certificate.norm == claim.norm:
         proven = float(certificate.accuracy([claim.eps])[0])
-    return judge(claim, after, doubts(found), proven)
+    missing = [] if complete else ["attackers that were left out"]
+    return judge(claim, after, [*missing, *doubts(found)], proven)
 
 
 def _just(name: str, cells: list[Cell]) -> list[Cell]:
@@ -241,7 +269,9 @@ def _with_logits(defence: Defence, x: np.ndarray, key: jax.Array) -> tuple[Defen
     defence = dataclasses.replace(defence, substitutes=wrapped)
     if not are_probabilities(own):
         return defence, False
-    return with_logits(defence, LogProbabilities), True
+    bare = defence.undefended
+    both = bare is not None and are_probabilities(returned(bare, "classifier"))
+    return with_logits(defence, LogProbabilities, both), True
 
 
 def _on_grid(x: np.ndarray) -> bool:

@@ -10,6 +10,7 @@ class Budget:
     Attributes:
         steps: of PGD.
         longer: of the last gradient attack, which shows whether more steps would find more.
+        restarts: of PGD, to show whether more would find more.
         suite: AutoAttack's version against deterministic defences; ``rand`` is for random ones.
         minimum_steps: of the minimum-norm attack.
         queries: of Square.
@@ -25,6 +26,7 @@ class Budget:
 
     steps: int
     longer: int
+    restarts: int
     suite: str
     minimum_steps: int
     queries: int
@@ -43,6 +45,7 @@ BUDGETS = {
     "quick": Budget(
         steps=20,
         longer=50,
+        restarts=2,
         suite="quick",
         minimum_steps=20,
         queries=300,
@@ -59,6 +62,7 @@ BUDGETS = {
     "standard": Budget(
         steps=40,
         longer=200,
+        restarts=5,
         suite="standard",
         minimum_steps=100,
         queries=2000,
@@ -75,6 +79,7 @@ BUDGETS = {
     "thorough": Budget(
         steps=100,
         longer=1000,
+        restarts=10,
         suite="plus",
         minimum_steps=300,
         queries=10_000,

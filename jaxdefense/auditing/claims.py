@@ -14,6 +14,10 @@ EXIT_STATUS = {HOLDS: 0, WEAKENED: 1, BROKEN: 1, UNRELIABLE: 2}
 """Of a verdict, for use in CI."""
 
 
+_WIDE = 0.3
+"""An interval of this width says nothing: that of some 45 images of which half are right."""
+
+
 class Claim(NamedTuple):
     """A robust accuracy at a radius, for example ``Claim(0.92, "linf", 0.3)``.
 
@@ -107,7 +111,8 @@ def judge(
 
     A claim is refuted where the upper end of the interval of the worst-case robust accuracy is
     below it: *broken* where that is even below half of what was claimed, else *weakened*. What an
-    attack has found stands, however unreliable other attacks are. A claim that no attack refutes
+    attack has found stands, however unreliable other attacks are. So few images that the interval
+    is wide refute nothing and show nothing. A claim that no attack refutes
     *holds* if nothing speaks against the attacks, or if it is certified.
 
     Args:
@@ -138,6 +143,11 @@ def judge(
             WEAKENED, below[0],
             f"{share} left of {claim}. Claim no more than this, and try a larger budget: it may "
             "find more",
+        )  # fmt: skip
+    if low < claim.accuracy and high - low > _WIDE:
+        return verdict(
+            UNRELIABLE, "few images",
+            f"{share} left: too few images to tell. Audit some hundred",
         )  # fmt: skip
     if certified is not None and certified >= claim.accuracy:
         return verdict(HOLDS, "certificate", f"{100 * certified:.1f} % are certified: no attack")

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from jaxdefense import attacks, defenses
+from jaxdefense import attacks, defenses, models
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.classifiers import Purified
 from jaxdefense.evaluation import craft
@@ -61,8 +61,12 @@ def explanations(
         ("classifier alone", "nothing", bare),
     ]
     for name, settings in _SETTINGS.items():
+        if name == "jpeg" and x.shape[-1] not in (1, 3):
+            continue
         control = Purified(defenses.build(name, **settings), bare)
         shown.append((_told(name, settings), defenses.CONTROLS[name].explains, control))
+    random = defenses.untrained(models.build("autoencoder", width=16), key, x.shape[1:])
+    shown.append(("untrained", defenses.CONTROLS["untrained"].explains, Purified(random, bare)))
     if defence.train is not None:
         images = np.asarray(defence.train[0])[:2000]
         components = min(64, len(images), images[0].size)

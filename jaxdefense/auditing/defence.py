@@ -78,6 +78,16 @@ class Defence:
         return None if self.classifier is self.whole else self.classifier
 
     @property
+    def composed(self) -> bool:
+        """Whether what is deployed is the classifier behind the purifier, and nothing else."""
+        whole = self.whole
+        return (
+            isinstance(whole, Purified)
+            and whole.purifier is self.purifier
+            and whole.classifier is self.classifier
+        )
+
+    @property
     def random(self) -> bool:
         """Whether what is deployed says that it is random."""
         return is_random(self.whole)
@@ -160,10 +170,19 @@ class LogProbabilities(Composite):
         return jnp.log(jnp.maximum(probabilities, jnp.finfo(probabilities.dtype).tiny))
 
 
-def with_logits(defence: Defence, wrap: Any) -> Defence:
-    """The defence with another function around its classifiers."""
+def with_logits(defence: Defence, wrap: Any, own: bool) -> Defence:
+    """The defence with another function around what it deploys.
+
+    Args:
+        defence: any.
+        wrap: function to function.
+        own: also around its classifier, where that is another function.
+    """
     whole = defence.whole
     classifier = defence.classifier
+    if classifier is whole:
+        wrapped = wrap(whole)
+        return dataclasses.replace(defence, classifier=wrapped, deployed=wrapped)
     if isinstance(whole, Purified) and whole.classifier is classifier:
         wrapped = wrap(classifier)
         return dataclasses.replace(
@@ -172,7 +191,7 @@ def with_logits(defence: Defence, wrap: Any) -> Defence:
     return dataclasses.replace(
         defence,
         deployed=wrap(whole),
-        classifier=None if classifier is None else wrap(classifier),
+        classifier=wrap(classifier) if own and classifier is not None else classifier,
     )
 
 

@@ -7,6 +7,8 @@ from jaxdefense.auditing import masking
 from jaxdefense.auditing.budgets import Budget
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.auditing.matrix import Matrix
+from jaxdefense.auditing.plan import draws_of
+from jaxdefense.defenses.smoothing import Smoothed
 from jaxdefense.evaluation import Check, reliability
 from jaxdefense.geometry import Ball
 
@@ -22,12 +24,12 @@ def examine(
     blocked: str,
     declared: bool,
 ) -> tuple[Check, ...]:
-    """All checks, at one radius.
+    """Checks that are of no claim in particular.
 
     Args:
         defence, matrix: what is audited, with all attackers measured.
         budget: how much is spent.
-        eps: the radius.
+        eps: a radius, of the size of the claims.
         ball: of that radius.
         probabilities: whether the defence returned these instead of logits.
         blocked: why what is deployed cannot be differentiated, where it cannot.
@@ -36,33 +38,58 @@ def examine(
     x, y, key = matrix.x, matrix.y, jax.random.fold_in(matrix.key, 2)
     scored, route, worst = matrix.scored, defence.route, matrix.worst
     averaged = lambda function: defence.averaged(function, budget.draws)
+    around = route is not defence.attacked
     few = slice(budget.few)
     found = _of_the_function(defence, x[few], y[few], eps, ball, key, probabilities, declared)
-    one, many = (matrix.curves.get(name) for name in ("white-box, one step", "white-box"))
-    if one is not None and many is not None:
-        found.append(masking.iterative(one, many))
-    found += masking.further(matrix.new, len(x))
-
-    # Images that are broken need no gradients; of those that are not, all of them do.
-    standing = np.flatnonzero(matrix.standing(eps))[few]
-    if len(standing):
-        found.append(masking.gradients(route, x[standing], y[standing], eps, ball, key))
     right = np.flatnonzero(worst.smallest_radius > 0)[few]
     seen = (x[right], y[right])
-    if len(right) and not (blocked and route is defence.attacked):
-        found.append(masking.differences(route, defence.whole, *seen, key))
-        ways = [route] if blocked or route is defence.attacked else [route, defence.attacked]
+    if len(right) and (around or not blocked):
+        # Votes have no slope between two numbers of them; the means that attacks ascend do.
+        done = averaged(route) if isinstance(defence.whole, Smoothed) else defence.whole
+        # A staircase that is gone around is one over the distance of an attack, not of a step.
+        distance = _each_pixel(eps, ball, x[0].size) if around else 0.0
+        said = averaged(route) if done is not defence.whole else route
+        found.append(masking.differences(said, done, *seen, key, distance))
+        ways = [route] if blocked or not around else [route, defence.attacked]
         surrogates = [averaged(way) for way in ways]
         found.append(masking.unbounded(surrogates, scored, *seen, budget.steps, ball, key))
-        if defence.random:
-            more = lambda count: defence.averaged(route, count)
-            ladder = budget.ladder
-            found.append(masking.draws(more, scored, *seen, eps, ball, budget.steps, ladder, key))
         found.append(masking.amplitude(route, defence.undefended, *seen, key))
     if len(right) and defence.undefended is not None:
         found.append(masking.label_leak(defence.undefended, scored, *seen, eps, ball, key))
     found.append(masking.grey_image(worst, y))
     return tuple(found)
+
+
+def at_radius(
+    defence: Defence, matrix: Matrix, budget: Budget, eps: float, ball: Ball
+) -> list[Check]:
+    """Checks of what was found at one radius, that of a claim."""
+    key, curves, at = jax.random.fold_in(matrix.key, 3), matrix.curves, matrix.at(eps)
+    found = []
+    one, many, blind = (
+        curves.get(name) for name in ("white-box, one step", "white-box", "oblivious")
+    )
+    if one is not None and many is not None:
+        found.append(masking.iterative(one, many, at))
+    around = defence.route is not defence.attacked
+    if blind is not None and many is not None and not around:
+        found.append(masking.informed(blind, many, at))
+    found += masking.further(matrix.new, curves.get("AutoAttack"), at, len(matrix.x))
+    ladder = {count: curves[n] for count in budget.ladder if (n := draws_of(count)) in curves}
+    if len(ladder) > 1:
+        found.append(masking.draws(ladder, at))
+    # Images that are broken need no gradients; of those that are not, all of them do.
+    standing = np.flatnonzero(matrix.standing(eps))[: budget.few]
+    if len(standing):
+        x, y = matrix.x[standing], matrix.y[standing]
+        found.append(masking.gradients(defence.route, x, y, eps, ball, key))
+    return found
+
+
+def _each_pixel(eps: float, ball: Ball, pixels: int) -> float:
+    """How far each pixel may move, where all move as far."""
+    share = {"linf": 1.0, "l2": pixels**-0.5, "l1": 1.0 / pixels}
+    return eps * share.get(ball.name, 0.0)
 
 
 def _of_the_function(

@@ -6,7 +6,7 @@ twice the deviation of a sign test where two attacks are compared image by image
 """
 
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdefense import attacks
 from jaxdefense.attacks.probe import Goal, make_probe
-from jaxdefense.auditing.plan import MORE, Cell
+from jaxdefense.auditing.plan import AGAIN, MORE, Cell
 from jaxdefense.classifiers import Static, apply, fold, join, split
 from jaxdefense.evaluation import Robustness, craft, gradient_amplitude, sweep
 from jaxdefense.evaluation.reliability import Check
@@ -24,8 +24,8 @@ from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, example_keys
 
 DECISIVE = (
-    "randomness", "gradients", "differences", "more steps", "more draws", "no gradients needed",
-    "unbounded", "grey image",
+    "randomness", "gradients", "differences", "iterative", "white-box", "more steps",
+    "more restarts", "more draws", "no gradients needed", "unbounded", "grey image",
 )  # fmt: skip
 """Checks without which the worst case over all attackers may be far too high."""
 
@@ -39,56 +39,67 @@ def doubts(found: Iterable[Check]) -> list[str]:
 
 def chance(n: int) -> float:
     """The share of n images that may go either way by chance."""
-    return max(3 / n, 0.02)
+    return min(max(3 / n, 0.02), 0.5)
 
 
-def iterative(one: Robustness, many: Robustness) -> Check:
-    """Many steps must break no less than one."""
-    found = [_paired(one, many, radius) for radius in range(len(one.radii))]
-    worse = max(found, key=lambda pair: pair[0] - pair[1])
+def iterative(one: Robustness, many: Robustness, at: int) -> Check:
+    """Many steps must break no less than one, at a radius of the grid."""
     return _sign_test(
-        "iterative", *worse, one.n, "one step breaks more than many do: steps lose their way",
-        "many steps break what one does",
+        "iterative", *_paired(one, many, at), one.n,
+        "one step breaks more than many do: steps lose their way", "many steps break what one does",
     )  # fmt: skip
 
 
-def further(cells: list[tuple[Cell, np.ndarray]], n: int) -> list[Check]:
+def informed(blind: Robustness, knowing: Robustness, at: int) -> Check:
+    """Who knows the defence must break no less than who knows the classifier only."""
+    return _sign_test(
+        "white-box", *_paired(blind, knowing, at), blind.n,
+        "who does not know the defence breaks more: its gradients lead astray",
+        "who knows the defence breaks what others do",
+    )  # fmt: skip
+
+
+def further(
+    cells: list[tuple[Cell, np.ndarray]], suite: Robustness | None, at: int, n: int
+) -> list[Check]:
     """More steps, and attackers without the defence's gradients, must find next to nothing more.
 
     Args:
         cells: with the share of images ``[e]`` that each was first to break, in their order.
+        suite: AutoAttack's curve, of which Square is a part.
+        at: index of the radius.
         n: number of images.
     """
     limit, found = chance(n), []
-    more = [new for cell, new in cells if cell.name == MORE]
-    if more:
-        share = float(more[-1].max())
-        says = "more steps still find more: the attacks are not at their end"
-        found.append(_limited(MORE, share, limit, says, "more steps find next to nothing more"))
-    others = [(cell.name, new) for cell, new in cells if cell.kind in ("transfer", "query")]
+    for name in (MORE, AGAIN):
+        for share in (float(new[at]) for cell, new in cells if cell.name == name):
+            says = f"{name} still find more: the attacks are not at their end"
+            good = f"{name} find next to nothing more"
+            found.append(_limited(name, share, limit, says, good))
+    others = [(c.name, float(new[at])) for c, new in cells if c.kind in ("transfer", "query")]
+    if suite is not None:
+        others.append(("AutoAttack's Square", float((suite.broken_by[:, at] == "square").mean())))
     if others:
-        share = float(np.sum([new for _, new in others], axis=0).max())
-        name = max(others, key=lambda pair: pair[1].max())[0]
+        share = sum(share for _, share in others)
+        name = max(others, key=lambda pair: pair[1])[0]
         says = f"{name} breaks what withstood every gradient of the defence: gradients are masked"
         good = "attackers without the defence's gradients find next to nothing more"
         found.append(_limited("no gradients needed", share, limit, says, good))
     return found
 
 
-def draws(
-    averaged: Callable[[int], Classifier], scored: Classifier, x, y, eps: float, ball: Ball,
-    steps: int, ladder: tuple[int, ...], key: jax.Array,
-) -> Check:  # fmt: skip
-    """Against a random defence, means over more draws must find next to nothing more."""
-    attack = attacks.pgd(ball, steps)
-    curves = [sweep(attack, scored, x, y, [eps], key, averaged(count)) for count in ladder]
-    fewer, more = _paired(curves[-2], curves[-1], 0)
-    told = ", ".join(
-        f"{count}: {100 * curve.robust_accuracy[0]:.1f} %"
-        for count, curve in zip(ladder, curves, strict=True)
-    )
+def draws(ladder: Mapping[int, Robustness], at: int) -> Check:
+    """Against a random defence, means over more draws must find next to nothing more.
+
+    Args:
+        ladder: number of draws -> what the same attack finds with means over so many, ascending.
+        at: index of the radius.
+    """
+    *_, few, many = ladder.values()
+    fewer, more = _paired(few, many, at)
+    told = ", ".join(f"{n}: {100 * curve.robust_accuracy[at]:.1f} %" for n, curve in ladder.items())
     return _sign_test(
-        "more draws", more, fewer, len(x), f"more draws still find more ({told})",
+        "more draws", more, fewer, many.n, f"more draws still find more ({told})",
         f"more draws find next to nothing more ({told})",
     )  # fmt: skip
 
@@ -139,17 +150,30 @@ def gradients(route: Classifier, x, y, eps: float, ball: Ball, key: jax.Array) -
     return _limited("gradients", share, 0.05, says, "the images that nothing broke have gradients")
 
 
-def differences(surrogate: Classifier, scored: Classifier, x, y, key: jax.Array) -> Check:
-    """Gradients must say what the function does along random directions (as SPSA would see it)."""
+def differences(
+    surrogate: Classifier, scored: Classifier, x, y, key: jax.Array, distance: float = 0.0
+) -> Check:
+    """Gradients must say what the function does along random directions (as SPSA would see it).
+
+    Args:
+        surrogate: whose gradients attacks ascend.
+        scored: whose values count.
+        x, y: images and labels.
+        key: of the directions.
+        distance: how far every pixel moves, if that is more than 0.01.
+    """
+    distance = max(distance, _DISTANCE)
     (arrays, static), (given, deployed) = split(surrogate), split(scored)
     keys = example_keys(key, len(x))
     with float32_products():
-        said = np.asarray(_slopes(static, arrays, keys, x, y))
-        done = np.asarray(_rises(deployed, given, keys, x, y))
+        said = np.asarray(_slopes(static, arrays, keys, x, y, distance))
+        done = np.asarray(_rises(deployed, given, keys, x, y, distance))
     size = np.linalg.norm(said, axis=0) * np.linalg.norm(done, axis=0)
     agreement = (said * done).sum(0) / np.where(size > 0, size, 1.0)
     moved = np.linalg.norm(done, axis=0) > 0
-    value = float(agreement[moved].mean()) if moved.any() else 0.0
+    if not moved.any():
+        return Check("differences", NOT_APPLICABLE, None, None, "the output does not change at all")
+    value = float(agreement[moved].mean())
     says = "gradients do not say how the output changes along random directions"
     good = "gradients say how the output changes along random directions"
     return Check("differences", "fail" if value < 0.3 else "pass", value, 0.3,
@@ -222,14 +246,14 @@ def _logits(static: Static, arrays, keys, x):
     return apply(join(arrays, static), keys, x)
 
 
-def _around(keys, x):
+def _around(keys, x, distance):
     """Pairs of points ``[d, b, ...]`` on either side of each image, within [0, 1]."""
 
     def signs(index):
         one = lambda key: jax.random.rademacher(key, x.shape[1:], x.dtype)
         return jax.vmap(one)(fold(keys, index))
 
-    step = _DISTANCE * jax.vmap(signs)(jnp.arange(_DIRECTIONS))
+    step = distance * jax.vmap(signs)(jnp.arange(_DIRECTIONS))
     return jnp.clip(x[None] + step, 0, 1), jnp.clip(x[None] - step, 0, 1)
 
 
@@ -241,16 +265,16 @@ def _flat(static: Static, ball: Ball, arrays, keys, x, y, eps):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _slopes(static: Static, arrays, keys, x, y):
+def _slopes(static: Static, arrays, keys, x, y, distance):
     probe = make_probe(margin, join(arrays, static))
     gradient = probe.differentiate(keys, x, Goal(y, y))[1]
-    up, down = _around(keys, x)
+    up, down = _around(keys, x, distance)
     return (gradient[None] * (up - down)).sum((2, 3, 4))
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _rises(static: Static, arrays, keys, x, y):
+def _rises(static: Static, arrays, keys, x, y, distance):
     function = join(arrays, static)
     read = lambda point: margin(apply(function, keys, point), y)
-    up, down = _around(keys, x)
+    up, down = _around(keys, x, distance)
     return jax.lax.map(read, up) - jax.lax.map(read, down)

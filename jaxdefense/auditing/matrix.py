@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shlex
 import time
 
 import jax
@@ -95,7 +96,7 @@ class Matrix:
                 gradients=curve.evaluations.gradients,
                 forwards=curve.evaluations.forwards,
                 seconds=time.monotonic() - began,
-                command=self.command and f'{self.command} --only "{cell.name}"',
+                command=self.command and f"{self.command} --only {shlex.quote(cell.name)}",
             )
         )
 
@@ -104,6 +105,10 @@ class Matrix:
         if cell.exact and cell.surrogate is not None:
             return cell.surrogate, None
         return self.scored, cell.surrogate
+
+    def at(self, eps: float) -> int:
+        """Index of a radius of the grid."""
+        return int(np.argmin(abs(self.radii - eps)))
 
     def standing(self, eps: float) -> np.ndarray:
         """Which images no attacker has broken at a radius, ``[n]``."""

@@ -14,8 +14,13 @@ from jaxdefense.losses import margin
 from jaxdefense.surrogates import bpda, diverse, ensemble, identity
 from jaxdefense.typing import Classifier
 
-MORE = "more steps"
-"""The cell that shows whether gradients are at their end."""
+MORE, AGAIN = "more steps", "more restarts"
+"""The cells that show whether gradients are at their end."""
+
+
+def draws_of(count: int) -> str:
+    """Name of the cell of so many draws."""
+    return f"EOT, {count} draws"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +94,8 @@ def plan(
     # Where the gradient is of no use, the strongest attacks go around the purifier.
     around = defence.route is not defence.attacked
     best = averaged(defence.route) if around else known
-    best_is = {"exact": around and not defence.random}
+    same = {"exact": defence.composed and not defence.random}
+    best_is = same if around else {}
     queried = defence.attacked if defence.random else None
     pgd = attacks.pgd(ball, budget.steps)
     # The margin has a gradient where a saturated cross-entropy has none.
@@ -125,8 +131,7 @@ def plan(
         for name, backward in backwards.items():
             if backward is not None:
                 attacked = averaged(Purified(bpda(purifier, backward), bare))
-                exact = {"exact": not defence.random}
-                add(f"BPDA, {name}", "white-box", told[name], apgd, attacked, **exact)
+                add(f"BPDA, {name}", "white-box", told[name], apgd, attacked, **same)
         if learned is None:
             skip("BPDA, learned", "no training images were given")
 
@@ -141,6 +146,13 @@ def plan(
         says = f"looks for the closest image that fools, {way}"
         add("minimum norm", "white-box", says, minimum, best, **best_is)
         add(MORE, "white-box", f"whether more is to be found, {way}", longer, best, **best_is)
+        repeated = attacks.restarts(pgd, budget.restarts)
+        says = f"PGD from {budget.restarts} starts"
+        add(AGAIN, "white-box", says, repeated, best, **best_is)
+        for count in budget.ladder if defence.random else ():
+            says = f"one of a ladder: means over {count} draws"
+            drawn = defence.averaged(defence.route, count)
+            add(draws_of(count), "white-box", says, pgd, drawn, carried=False)
 
     for name, network in substitutes.items():
         add(f"transfer: {name}", "transfer", "gradients of another network", apgd, network)

@@ -11,7 +11,7 @@ import numpy as np
 from flax import linen as nn
 from jax.tree_util import Partial
 
-from jaxdefense import models
+from jaxdefense import checks, models
 from jaxdefense.auditing.budgets import Budget
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.classifiers import Frozen, Normalized, apply, is_random
@@ -119,6 +119,7 @@ def _checked(train, x, y, most: int, key: jax.Array) -> tuple[np.ndarray, np.nda
     chosen = np.asarray(jax.random.permutation(key, len(images)))[:most]
     images, labels = images[chosen], labels[chosen]
     if images.dtype != np.uint8:
+        checks.check_images(images)
         images = np.round(255 * np.clip(images, 0, 1)).astype(np.uint8)
     return images, labels.astype(np.int32)
 

@@ -1,6 +1,7 @@
 """The commands ``jaxdefense audit`` and ``jaxdefense report``."""
 
 import dataclasses
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -52,7 +53,7 @@ class Audit(Subject):
 
         if self.norm not in BALLS:
             raise UnknownNameError("norm of an audit", self.norm, BALLS)
-        given, x, y, key, source, chosen = self.load_all()
+        given, x, y, key, source, chosen = self.load_all(jaxdefense.Defence)
         defence = as_defence(given)
         name = self.model.replace(":", "-").rpartition("/")[2]
         if defence.name == "defence":
@@ -60,6 +61,9 @@ class Audit(Subject):
         if self.train and defence.train is None and len(chosen.x_train):
             defence = dataclasses.replace(defence, train=(chosen.x_train, chosen.y_train))
         output = Path(self.output or f"runs/audit-{name}")
+        # What repeats one attacker does not take the place of the whole.
+        slug = re.sub(r"[^a-z0-9]+", "-", (self.only or "").lower()).strip("-")
+        reports = output / f"only-{slug}" if self.only else output
         words = [w for w in sys.argv[1:] if w]
         found = audit(
             defence, x, y, self.radii, key,
@@ -69,7 +73,7 @@ class Audit(Subject):
         )  # fmt: skip
         print(found)
         version = {"jaxdefense": jaxdefense.__version__}
-        for path in write_audit(output, found, version):
+        for path in write_audit(reports, found, version):
             print(path)
         raise SystemExit(found.exit_status)
 

@@ -5,7 +5,6 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable
 from typing import Annotated, Any
 
 import jax
@@ -38,11 +37,11 @@ class Subject:
         """Classifier, images, labels, key, and a line that says where the images come from."""
         return self.load_all()[:-1]
 
-    def load_all(self) -> tuple[Any, ...]:
-        """The same, and the data set they come from."""
+    def load_all(self, *kinds: type) -> tuple[Any, ...]:
+        """The same, and the data set; the model may also be an object of one of these kinds."""
         from jaxdefense import data
 
-        classifier = resolve(self.model)
+        classifier = resolve(self.model, *kinds)
         chosen = data.load(
             self.data, data_dir=self.data_dir, download=self.download,
             size=self.size, channels=self.channels,
@@ -53,8 +52,8 @@ class Subject:
         return classifier, x, chosen.y_test, key, source, chosen
 
 
-def resolve(name: str) -> Callable[..., Any]:
-    """``module:name`` to a callable; a function without arguments is called once."""
+def resolve(name: str, *kinds: type) -> Any:
+    """``module:name`` to a callable or one of `kinds`; a function without arguments is called."""
     module, _, attribute = name.partition(":")
     if not (module and attribute) or module.startswith("."):
         raise InputError(f"model {name!r} must be written module:name, for example my_model:net")
@@ -64,14 +63,15 @@ def resolve(name: str) -> Callable[..., Any]:
     except (ImportError, AttributeError) as error:
         raise InputError(f"model {name!r} cannot be imported: {error}") from None
     try:
-        is_factory = not inspect.signature(found).parameters
+        is_factory = not isinstance(found, kinds) and not inspect.signature(found).parameters
     except (TypeError, ValueError):  # no signature to be had: the classifier itself
         is_factory = False
     if is_factory:
         found = found()
-    if not callable(found):
+    if not callable(found) and not isinstance(found, kinds):
+        also = "".join(f", a {kind.__name__}" for kind in kinds)
         raise InputError(
-            f"model {name!r} is a {type(found).__name__}, but must be a callable x -> logits, or "
-            "a function without arguments that returns one"
+            f"model {name!r} is a {type(found).__name__}, but must be a callable x -> logits{also}"
+            ", or a function without arguments that returns one"
         )
     return found

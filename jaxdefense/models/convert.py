@@ -147,9 +147,12 @@ def _matched(ours: list[Layer], theirs: list[Layer], channels_first: bool):
     """Pairs of our layer and the original's arrays.
 
     Kernels by shape, the first that is left; norms by the kernel before them, because branches may
-    be defined in another order than they are called.
+    be defined in another order than they are called, or, where the original lists layers by kind,
+    as kernels.
     """
     left, pairs = list(theirs), []
+    kinds = [layer.kind == "norm" for layer in theirs]
+    by_kind = kinds == sorted(kinds, reverse=True)
     last: dict[int, int] = {}  # our position -> theirs, of kernels
     for index, layer in enumerate(ours):
         if layer.kind == "norm":
@@ -171,8 +174,11 @@ def _matched(ours: list[Layer], theirs: list[Layer], channels_first: bool):
         start = -1 if before is None else last[before]
         between = index - (-1 if before is None else before)
         candidate = theirs[start + between] if start + between < len(theirs) else None
-        if candidate is None or candidate.kind != "norm" or candidate.shape != layer.shape:
-            raise _unmatched(layer, [t for t in left if t.kind == "norm"])
+        norms = [t for t in left if t.kind == "norm"]
+        if not any(candidate is t and t.shape == layer.shape for t in norms):
+            candidate = next((t for t in norms if by_kind and t.shape == layer.shape), None)
+        if candidate is None:
+            raise _unmatched(layer, norms)
         left = [t for t in left if t is not candidate]
         pairs.append((layer, candidate.arrays))
     if left:

@@ -138,7 +138,7 @@ def _keras3(file: Any) -> list[tuple[str, np.ndarray]]:
     return found
 
 
-def _numbered(name: str) -> tuple[int, str]:
-    """conv2d, conv2d_1, ..., conv2d_10 in this order."""
+def _numbered(name: str) -> tuple[str, int]:
+    """By kind, and then conv2d, conv2d_1, ..., conv2d_10 in this order."""
     base, _, number = name.rpartition("_")
-    return (int(number), base) if number.isdigit() else (0, name)
+    return (base, int(number)) if number.isdigit() else (name, 0)

@@ -117,7 +117,8 @@ def _examples(audit: Audit) -> dict[str, Any] | None:
 
 def _image(image: np.ndarray) -> str:
     pixels = np.clip(image, 0, 1)
-    pixels = np.repeat(pixels, 3, -1) if pixels.shape[-1] == 1 else pixels[..., :3]
+    # Of what is neither grey nor in colours the first channel.
+    pixels = np.repeat(pixels[..., :1], 3, -1) if pixels.shape[-1] < 3 else pixels[..., :3]
     file = io.BytesIO()
     plain.imsave(file, np.round(255 * pixels).astype(np.uint8), format="png")
     return _inline("image/png", file.getvalue())

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxdefense.auditing.claims import HOLDS
 from jaxdefense.auditing.result import SCHEMA
 from jaxdefense.errors import DataError
 
@@ -75,7 +76,10 @@ def _rows(path: Path, base: Path) -> list[dict[str, Any]]:
             "interval": claim["interval"],
             "outcome": claim["outcome"],
             "decided_by": claim["decided_by"],
-            "knowledge": kinds.get(claim["decided_by"], "none"),
+            # What holds has withstood them all; what does not, the one that decided.
+            "knowledge": "all"
+            if claim["outcome"] == HOLDS
+            else kinds.get(claim["decided_by"], "none"),
             "budget": told["budget"],
             "n": told["n"],
         }

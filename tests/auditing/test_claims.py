@@ -73,6 +73,16 @@ def test_a_certificate_needs_no_attack():
     assert judge(CLAIM, after(white=85), [], 0.5).decided_by == "white"
 
 
+@pytest.mark.parametrize(("right", "n"), [(0, 1), (1, 1), (1, 4), (5, 10)])
+def test_few_images_show_nothing(right, n):
+    few = {"white": (right / n, interval(right, n))}
+    found = judge(CLAIM, few, [], None)
+    assert (found.outcome, found.decided_by) == (UNRELIABLE, "few images")
+    assert judge(Claim(0.0, "linf", 0.1), few, [], None).outcome == HOLDS
+    many = {"white": (1.0, interval(50, 50))}
+    assert judge(CLAIM, many, [], None).outcome == HOLDS
+
+
 def test_intervals_are_those_of_the_images():
     found = judge(CLAIM, after(white=75), [], None)
     np.testing.assert_allclose(found.interval, interval(75, 100))

@@ -39,6 +39,16 @@ def test_differences_tell_gradients_that_lead_elsewhere(case):
     assert masking.differences(deployed, deployed, x, y, KEY).outcome == "fail"
     other = lambda x: -classifier(x)
     assert masking.differences(other, classifier, x, y, KEY).outcome == "fail"
+    # A way around a staircase tells what the function does over an attack's distance.
+    assert masking.differences(classifier, deployed, x, y, KEY, 0.1).outcome == "pass"
+    assert masking.differences(other, deployed, x, y, KEY, 0.1).outcome == "fail"
+
+
+def test_differences_say_nothing_of_a_function_that_does_not_change(case):
+    classifier, x, y = case
+    constant = lambda x: 0.0 * classifier(x)
+    found = masking.differences(classifier, constant, x, y, KEY)
+    assert found.outcome == masking.NOT_APPLICABLE
 
 
 def test_an_unbounded_attack_reaches_zero_where_gradients_are_of_use(case):
@@ -85,11 +95,12 @@ def test_one_step_must_not_beat_many(case):
         sweep(attack, classifier, x, y, [0.02, 0.05], KEY)
         for attack in (attacks.fgsm(linf), attacks.pgd(linf, 20))
     )
-    assert masking.iterative(one, many).outcome == "pass"
+    assert masking.iterative(one, many, 1).outcome == "pass"
     broken = dataclasses.replace(one, smallest_radius=np.zeros(24))
     nothing = dataclasses.replace(many, smallest_radius=np.full(24, np.inf))
-    assert masking.iterative(broken, nothing).outcome == "fail"
-    assert masking.iterative(nothing, broken).outcome == "pass"
+    for check in (masking.iterative, masking.informed):
+        assert check(broken, nothing, 1).outcome == "fail"
+        assert check(nothing, broken, 1).outcome == "pass"
 
 
 def cell(name, kind):
@@ -99,16 +110,30 @@ def cell(name, kind):
 def test_what_other_attackers_find_beyond_gradients_is_counted():
     new = lambda *shares: np.array(shares)
     quiet = [(cell(MORE, "white-box"), new(0, 0.01)), (cell("Square", "query"), new(0.0, 0.01))]
-    assert [c.outcome for c in masking.further(quiet, 100)] == ["pass", "pass"]
+    assert [c.outcome for c in masking.further(quiet, None, 1, 100)] == ["pass", "pass"]
     loud = [
         (cell(MORE, "white-box"), new(0, 0.1)),
         (cell("Square", "query"), new(0.0, 0.02)),
         (cell("transfer: x", "transfer"), new(0.0, 0.03)),
     ]
-    found = masking.further(loud, 100)
+    found = masking.further(loud, None, 1, 100)
     assert [c.outcome for c in found] == ["fail", "fail"]
     assert found[1].value == pytest.approx(0.05)
     assert "transfer: x" in found[1].says
+    # At a radius where they find nothing, they speak against no claim.
+    assert [c.outcome for c in masking.further(loud, None, 0, 100)] == ["pass", "pass"]
+
+
+def test_what_autoattacks_square_finds_was_found_without_gradients(case):
+    classifier, x, y = case
+    curve = sweep(attacks.gaussian(0.01, linf), classifier, x, y, [0.1], KEY)
+    by = np.full((24, 1), "square")
+    suite = dataclasses.replace(curve, broken_by=by)
+    (found,) = masking.further([], suite, 0, 24)
+    assert (found.name, found.outcome) == ("no gradients needed", "fail")
+    assert "Square" in found.says
+    suite = dataclasses.replace(curve, broken_by=np.full((24, 1), "apgd-ce"))
+    assert masking.further([], suite, 0, 24)[0].outcome == "pass"
 
 
 def test_more_draws_must_find_next_to_nothing_more(case):
@@ -121,11 +146,14 @@ def test_more_draws_must_find_next_to_nothing_more(case):
     random = Randomized(noisy)
     from jaxdefense import eot
 
-    found = masking.draws(
-        lambda count: eot(random, count), random, x, y, 0.05, linf, 5, (2, 8), KEY
-    )
+    pgd = attacks.pgd(linf, 5)
+    ladder = {n: sweep(pgd, random, x, y, [0.05], KEY, eot(random, n)) for n in (2, 8)}
+    found = masking.draws(ladder, 0)
     assert found.outcome == "pass"
     assert "2: " in found.says
+    blind = dataclasses.replace(ladder[2], smallest_radius=np.full(24, np.inf))
+    seeing = dataclasses.replace(ladder[8], smallest_radius=np.zeros(24))
+    assert masking.draws({2: blind, 8: seeing}, 0).outcome == "fail"
 
 
 def test_a_defence_that_reads_the_label_from_the_perturbation_is_told(case):

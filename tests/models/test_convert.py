@@ -7,6 +7,7 @@ import pytest
 
 from jaxdefense import Frozen, models
 from jaxdefense.errors import InputError
+from jaxdefense.models import convert
 
 
 def lenet_state(variables):
@@ -141,6 +142,32 @@ def test_files_of_keras_are_read_in_the_order_of_their_layers(lenet, tmp_path):
     (tmp_path / "bad.h5").write_text("nothing")
     with pytest.raises(InputError, match="cannot be read as HDF5"):
         models.read_h5(tmp_path / "bad.h5")
+
+
+def test_keras_3_lists_layers_by_kind(tmp_path):
+    """All batch_normalization, then all conv2d, then all dense, each in the order of calls."""
+    h5py = pytest.importorskip("h5py")
+    model = models.build("vgg16", width=2)
+    variables = models.initialize(model, jax.random.key(0), (32, 32, 3))
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(
+        lambda v: np.asarray(rng.uniform(0.5, 1, v.shape), np.float32), variables
+    )
+    _, layers = convert._our_layers(model, (32, 32, 3))
+    class_names = {"norm": "batch_normalization", "conv": "conv2d", "dense": "dense"}
+    counts = dict.fromkeys(class_names, 0)
+    with h5py.File(tmp_path / "new.weights.h5", "w") as file:
+        for layer in layers:
+            count = counts[layer.kind]
+            counts[layer.kind] += 1
+            name = class_names[layer.kind] + (f"_{count}" if count else "")
+            held = convert._at(variables, layer.name)
+            found = {k: v for values in held.values() for k, v in values.items()}
+            order = ("scale", "bias", "mean", "var") if layer.kind == "norm" else ("kernel", "bias")
+            for number, part in enumerate(part for part in order if part in found):
+                file[f"layers/{name}/vars/{number}"] = found[part]
+    weights = models.read_h5(tmp_path / "new.weights.h5")
+    same(models.from_keras(model, weights, (32, 32, 3)), variables)
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet8", "autoencoder"])

@@ -1,0 +1,46 @@
+"""Which parts of a defence an attacker can work with."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdefense.auditing.defence import Defence
+from jaxdefense.auditing.masking import flatness
+from jaxdefense.auditing.plan import Skipped
+from jaxdefense.classifiers import apply, is_random
+from jaxdefense.geometry import Ball
+from jaxdefense.typing import Purifier, example_keys
+
+
+def usable(
+    defence: Defence, x: np.ndarray, y: np.ndarray, eps: float, ball: Ball, key: jax.Array
+) -> tuple[Defence, list[Skipped]]:
+    """The defence without the parts that cannot be attacked by themselves, and which those are.
+
+    A purifier that makes images of another size leaves nothing to compare its classifier with; a
+    classifier without a gradient none to take around the purifier.
+    """
+    bare, reason = defence.undefended, ""
+    if defence.purifier is not None:
+        shape = _shape(defence.purifier, x)
+        if shape != x.shape[1:]:
+            reason = f"the purifier makes images {list(shape)} of images {list(x.shape[1:])}"
+    if bare is not None and not reason:
+        _, blocked = flatness(bare, x, y, eps, ball, key)
+        reason = blocked and f"the classifier cannot be differentiated ({blocked})"
+    if not reason:
+        return defence, []
+    whole = dataclasses.replace(defence, deployed=defence.whole, classifier=None, purifier=None)
+    return whole, [Skipped("attackers of the parts", reason)]
+
+
+def _shape(purifier: Purifier, x: np.ndarray) -> tuple[int, ...]:
+    keys = example_keys(jax.random.key(0), 1) if is_random(purifier) else None
+    image = jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32)
+    try:
+        return jax.eval_shape(functools.partial(apply, purifier, keys), image).shape[1:]
+    except (TypeError, ValueError):  # whoever calls the defence as a whole says what is wrong
+        return x.shape[1:]
