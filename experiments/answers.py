@@ -214,7 +214,8 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
     Without an attack or a defence: ``as printed`` where ours is within 5 points, else by how many
     it differs. With both, against the strongest attacker (of noise: the noise itself):
     ``holds`` where the interval reaches the printed number, ``weakened`` where it does not but is
-    above that of the undefended classifier under its strongest attacker, else ``broken``.
+    above that of the undefended classifier under its strongest attacker, else ``broken``. Where
+    nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number from it.
     """
     if not is_accuracy(number.metric) or "as attacked" not in cells:
         return ""
@@ -223,7 +224,7 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
         return "as printed" if abs(gap) <= CLOSE else f"{100 * gap:+.0f} points"
     last = cells.get("strongest", cells["as attacked"])
     if last.high >= number.fraction:
-        return "holds"
+        return "holds" if last.value > 0 else "too few images"
     before = (bare or {}).get("strongest", (bare or {}).get("as attacked"))
     return "weakened" if before is not None and last.low > before.high else "broken"
 

@@ -37,7 +37,8 @@ class Setting:
         components: of the PCA among the controls.
         classifier: trainings of all classifiers that are compared.
         autoencoder: of autoencoders.
-        other: of the attackers' substitutes, and of the nets with a shared encoder.
+        other: of the attackers' substitutes of another architecture, and of the nets with a
+            shared encoder.
         hardening, hardening_eps, hardening_steps, hardening_step: adversarial training by PGD,
             from the trained classifier; the radius in 1 / 255, the step as a share of it.
         eps: l-inf radii of the curves, in 1 / 255; the paper's are added.
@@ -45,8 +46,8 @@ class Setting:
         every: groups of networks that are trained for every seed; see `GROUPS`.
         once: groups for the first seed only.
         n_train: train on so many images only.
-        n_other: train all but the classifiers of C, AE-C and the resampling control (and those that
-            differ from them by their loss only) on so many images only.
+        n_other: train autoencoders, adversarially, jointly, and substitutes of another architecture
+            on so many images only.
         n_eval: attack so many test images of each seed.
         size, channels: of the images; as they are by default.
     """
@@ -214,7 +215,9 @@ class Workshop:
             blur: defenses.blur(1.0),
         }
         trained: dict[str, Classifier] = {
-            name: self.purified(f"classifier_behind_{name.replace(' ', '_').lower()}", purifier)
+            name: self.purified(
+                f"classifier_behind_{name.replace(' ', '_').lower()}", purifier, study=self.study
+            )
             for name, purifier in front.items()
         }
         return trained | {by_loss: self.chain("autoencoder_by_cross_entropy", 0.0)}
@@ -266,7 +269,9 @@ class Workshop:
             DIFFERENT: ("other", self.model(setting.substitute, setting.substitute_width)),
         }
         for kind, (part, model) in kinds.items():
-            given: dict[str, Any] = {"model": model, "training": setting.other, "stream": "sub"}
+            given: dict[str, Any] = {"model": model, "stream": "sub"}
+            # The same architecture means C trained anew, as long as C was.
+            given |= {"study": self.study} if kind == SAME else {"training": setting.other}
             yield kind, self.classifier(f"substitute_{part}", **given)
             behind = f"substitute_{part}_behind_autoencoder"
             yield f"{kind}, with AE", self.purified(behind, second, **given)

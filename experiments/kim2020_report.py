@@ -156,7 +156,7 @@ def _headline(answer: Answer) -> bool:
     number = answer.number
     if number.defence != AE:
         return number.defence == "joint lambda=4" and (number.attack, number.eps) == ("pgd", "20")
-    chosen = (("fgsm", "80"), ("pgd", "20"), ("pgd", "10"), ("deepfool", ""))
+    chosen = (("fgsm", "80"), ("pgd", "20"), ("pgd", "5"), ("deepfool", ""))
     return number.table == "1" and (number.attack, number.eps) in chosen
 
 

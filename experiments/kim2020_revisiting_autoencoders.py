@@ -43,7 +43,7 @@ MNIST = Setting(
     # Large steps end in an autoencoder that paints everything black.
     autoencoder=Training(epochs=3, batch_size=32, lr=1e-3),
     other=Training(epochs=2, shift=2),
-    hardening=Training(epochs=1, lr=1e-3),
+    hardening=Training(epochs=5, lr=1e-3),
     hardening_eps=0.3 * 255,
     hardening_steps=7,
     hardening_step=0.25,
@@ -122,7 +122,7 @@ class Config:
     restarts: tuple[int, int] = (100, 2)
     """steps and restarts of the stronger PGD"""
     suite: str = "standard"
-    """AutoAttack's version for C and AE-C"""
+    """AutoAttack's version for C, AE-C, and what is trained with another loss or adversarially"""
     suite_of_others: str = "quick"
     """the same for all other networks"""
     thorough: bool = True

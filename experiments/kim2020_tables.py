@@ -57,7 +57,7 @@ def _radii(dataset: str, nets: bool) -> str:
 
 def _row(view, about: Sequence[str], queries: Sequence[Query], last: int = 0) -> tuple[str, ...]:
     cells = [view.cell(query) for query in queries]
-    attacked = next((cell for cell in cells[1:] if cell), None)
+    attacked = next((cell for cell in (*cells[1:], cells[0]) if cell), None)
     size = (str(attacked.seeds), str(attacked.n)) if attacked else ("-", "-")
     named = len(cells) - last
     return (*about, *size, *(text(cell, i >= named) for i, cell in enumerate(cells)))
