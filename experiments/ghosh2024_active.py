@@ -77,7 +77,9 @@ def _taught(config: Any, study: Study, chosen: np.ndarray, strategy: str) -> Fro
         data, x_train=data.x_train[rows], y_train=data.y_train[rows], groups_train=None,
         provenance=f"{data.provenance}, {len(chosen)} labels chosen by {by}",
     )  # fmt: skip
-    told = dataclasses.replace(study, data=data)
+    # The validation images have labels too, which nobody has paid for: the lowest loss is that on
+    # the training images.
+    told = dataclasses.replace(study, data=data, x_val=data.x_train, y_val=data.y_train)
     return classifier(config, told, f"active_{by}_{len(chosen)}", training=config.active)[0]
 
 

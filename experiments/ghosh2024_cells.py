@@ -34,12 +34,14 @@ class Lineup:
     Attributes:
         fgsm, pgd: the paper's two kinds.
         suite: AutoAttack or a part of it, empty in preset smoke.
+        further: PGD with restarts, and what sees no gradients; empty in preset smoke.
         noise: no attack.
     """
 
     fgsm: Attack
     pgd: Attack
     suite: tuple[Attack, ...]
+    further: tuple[Attack, ...]
     noise: Attack
 
     @property
@@ -51,7 +53,11 @@ class Lineup:
 def lineup(config: Any) -> Lineup:
     """The attackers of a run."""
     suite = () if config.suite is None else (attacks.SUITES[config.suite](linf),)
-    return Lineup(attacks.fgsm(linf), attacks.pgd(linf, config.steps), suite, attacks.gaussian())
+    steps, times = config.restarts
+    restarted = attacks.restarts(attacks.pgd(linf, steps), times)
+    further = (restarted, attacks.square(linf, config.queries)) if config.queries else ()
+    pgd = attacks.pgd(linf, config.steps)
+    return Lineup(attacks.fgsm(linf), pgd, suite, further, attacks.gaussian())
 
 
 def _silent(line: str) -> None:
@@ -140,9 +146,12 @@ def _attacked(team: Lineup, config: Any, parts: Parts) -> Iterator[Record]:
         yield from shown(study, model, each, net, {"none": net}, radii, knowledge=WHITE_BOX)
         yield from shown(study, model, each, net, others, radii)
     for name, deployed in parts.defended.items():
-        for each in (*team.printed.values(), *team.suite):
-            if name != "none" or each in team.suite:
-                yield from curve(study, model, name, each, deployed, radii)
+        for each in team.printed.values() if name != "none" else ():
+            # Counted as for the classifier alone: attacked images and each radius by themselves.
+            own = {name: deployed}
+            yield from shown(study, model, each, deployed, own, radii, knowledge=WHITE_BOX)
+        for each in (*team.suite, *team.further):
+            yield from curve(study, model, name, each, deployed, radii)
         yield from curve(study, model, name, team.noise, deployed, (0.0, *config.sigmas))
 
 

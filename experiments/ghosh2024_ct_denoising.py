@@ -73,6 +73,10 @@ class Config:
     """of PGD"""
     suite: str | None = "quick"
     """AutoAttack's version; none in preset smoke"""
+    restarts: tuple[int, int] = (40, 5)
+    """steps and restarts of a stronger PGD"""
+    queries: int = 500
+    """of Square; with 0 neither it nor the stronger PGD is run"""
     threshold: float = 0.94
     """correlation from which two slices, reduced to 16 x 16, are near-duplicates"""
     labels: tuple[int, int, int] = (100, 100, 3)
@@ -105,6 +109,7 @@ PRESETS = {
         radii=(0.0, 8 / 255),
         steps=2,
         suite=None,
+        queries=0,
         threshold=0.97,  # drawn slices are more alike
         labels=(32, 32, 1),
         active=Training(epochs=2, batch_size=16, lr=5e-3),
@@ -128,6 +133,8 @@ PRESETS = {
         radii=(*SIXTEEN, 0.05, 0.1),
         steps=40,
         suite="standard",
+        restarts=(100, 10),
+        queries=5000,
         labels=(100, 100, 10),
         active=Training(epochs=40, batch_size=16, lr=1e-4),
         n_eval=496,

@@ -283,4 +283,6 @@ class Album:
                         detail = title.partition(" of ")[2]
                         where = f"{name}, {place}" + (f"\n{detail}" if detail else "")
                         panels[where] = dict(zip(("clean", "PGD"), points, strict=True))
-        return scatter_panels(panels, columns=max(3, len(self.view.config.perplexities)))
+        axes = ("component 1", "component 2") if how == "PCA" else ("t-SNE 1", "t-SNE 2")
+        columns = max(3, len(self.view.config.perplexities))
+        return scatter_panels(panels, columns, axes)

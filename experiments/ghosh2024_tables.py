@@ -32,7 +32,7 @@ def tables(view: View, parts: Parts) -> list[Table | str]:
         _noise(view), _errors(view, parts), _confusion(view, parts), _separable(view), _flat(view),
         _active(view), _sizes(parts),
     ]  # fmt: skip
-    return [*(table for table in made if table.rows), _layers(parts)]
+    return [*(table for table in made if table.rows), _layers(parts), LEFT_OUT]
 
 
 def only(view: View) -> str:
@@ -161,10 +161,11 @@ def _controls(view: View) -> Table:
     rows: list[tuple[str, ...]] = []
     team, eps = view.teams[only(view)], view.config.eps
     names = dict.fromkeys(r.defence for r in view.records if r.knowledge == OBLIVIOUS)
-    for name in names:
+    for name in ("none", *names):
         queries = [view.clean(only(view), name)]
+        known = WHITE_BOX if name == "none" else OBLIVIOUS
         queries += [
-            view.query(only(view), name, attack=each.name, eps=eps, knowledge=OBLIVIOUS)
+            view.query(only(view), name, attack=each.name, eps=eps, knowledge=known)
             for each in team.printed.values()
         ]
         rows += row(view, (name,), queries)
@@ -195,9 +196,10 @@ def _readings(view: View, caption: str, columns: Sequence[str], metrics: Sequenc
     rows = []
     for sighting in sightings(view):
         cells = [view.cell(looked(view, sighting, metric)) for metric in metrics]
-        if any(cells):
-            rows.append((*_told(sighting), *map(_plain, cells)))
-    header = ("defence", "attack", "attacker", *columns)
+        for cell in filter(None, cells[:1]):
+            size = (str(cell.seeds), str(cell.n))
+            rows.append((*_told(sighting), *size, *map(_plain, cells)))
+    header = ("defence", "attack", "attacker", "seeds", "images", *columns)
     return Table(f"{caption} {SAYS}", header, tuple(rows), 3)
 
 
@@ -283,6 +285,13 @@ def _active(view: View) -> Table:
     )
     header = ("labels", "chosen by", "seeds", "images", "clean", "FGSM", "labelling accuracy")
     return Table(caption, header, tuple(rows), 2)
+
+
+LEFT_OUT = """Left out, and why:
+
+- CW and DeepFool, which the paper names beside FGSM and PGD and shows nothing of: PGD with
+  restarts, AutoAttack (a part of it in preset small) and Square stand for them.
+- Transfer learning and feature attention, named as further work."""
 
 
 def _sizes(parts: Parts) -> Table:

@@ -31,7 +31,7 @@ from jaxdefense.reporting import Record, ensure_folder
 
 DATA, STAND_IN = "cifar10", "digits"
 """What the paper uses, and what stands in where it is not found."""
-CLASSIFIER = Training(epochs=8, shift=2)
+CLASSIFIER = Training(epochs=12, shift=2)
 EFFICIENT_NET = Training(epochs=4, shift=2)
 AUTOENCODER = Training(epochs=12, batch_size=32, lr=3e-3)
 ROUND = Training(epochs=1, batch_size=64, lr=3e-4)
@@ -74,7 +74,7 @@ class Config:
     """also a longer PGD, momentum, AutoAttack, Square, FGSM with other labels, an autoencoder
     without clean inputs, and controls of their own training"""
     adaptive_steps: int = 40
-    adaptive_restarts: int = 1
+    adaptive_restarts: int = 5
     """of the longer PGD"""
     suite: str = "quick"
     """AutoAttack's version, with `thorough`"""
@@ -84,7 +84,7 @@ class Config:
     """most steps of the attack that counts them"""
     repeats: int = 20
     """calls that are timed"""
-    n_train: int | None = 6000
+    n_train: int | None = 16_000
     """load so many training images only; a tenth is held out"""
     n_test: int | None = 1000
     """score so many test images without an attack"""

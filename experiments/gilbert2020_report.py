@@ -83,6 +83,10 @@ class View(Measured):
         attack = self.attack(kind)
         return self.query(name, defence, coded, attack=attack, knowledge=WHITE_BOX, eps=eps)
 
+    def known(self, name: str, defence: str, attack: str, eps: float = EPS) -> Query:
+        """An attack through all that is scored, by its name."""
+        return self.query(name, defence, attack=attack, knowledge=WHITE_BOX, eps=eps)
+
     def recrafted(self, name: str, kind: str) -> Query:
         """Behind the autoencoder, examples crafted anew on the fine-tuned network alone."""
         defence, attack = tag(AE, LAST), self.attack(kind)

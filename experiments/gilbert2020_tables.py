@@ -279,4 +279,4 @@ LEFT_OUT = """Left out, and why:
   convolutions by channel take some 14 ms an image and step on two cores. Preset paper trains it.
 - Table 1 of the paper is the autoencoder's architecture: it is the published one, and other code
   lengths are above. NVAE and VQ-VAE-2, named as further work: no number is printed.
-- Randomised smoothing, named in passing: a defence of its own."""
+- Randomised smoothing and adversarial training, named in passing: defences of their own."""

@@ -43,6 +43,8 @@ LEFT_OUT = """Left out, and why:
 - Figure 1 is Szegedy et al.'s, of ImageNet.
 - Batch statistics in batch norm at test time, as the public code has them: one image's answer would
   depend on the others of its batch.
+- Validation batches that the public code also trains on; its SGD with a rate of 1e-3, and its
+  choice of the epoch by the accuracy on test images: Adam and the last epoch here.
 - Images outside [0, 1], which the public code's PGD may leave behind: they are no images.
 - The classifier of Fashion-MNIST as a continuation of MNIST's training, as in the notebook: one
   line in the paper ("transfer learning") without a number of its own.

@@ -9,7 +9,7 @@ from experiments import measuring
 from experiments.cells import WHITE_BOX, curve, shown
 from experiments.mandal2023_functions import dropping
 from experiments.mandal2023_lineup import FEW, Lineup, grids
-from experiments.mandal2023_parts import AUTOENCODERS, LARGE, PGD_AE, RADII, Parts
+from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, LARGE, PGD_AE, RADII, Parts
 from experiments.readings import instead
 from jaxdefense import Purified, eot
 from jaxdefense.reporting import Record
@@ -33,6 +33,11 @@ def attacked(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[
     yield from _coded(team, config, dataset, parts)
     for name in AUTOENCODERS.values():
         yield from _white_box(team, config, dataset, parts, name)
+    few = dataclasses.replace(parts.study, n_eval=config.n_adaptive)
+    coded, at = parts.behind(CODED_AE), grids(dataset)[0]
+    mean = eot(coded, config.draws)
+    for each, source in ((team.fgsm_mean, mean), (team.pgd_mean, mean), (team.grey, None)):
+        yield from curve(few, parts.model, CODED_AE, each, coded, at, source)
 
 
 def _bare(team: Lineup, dataset: str, parts: Parts) -> Iterator[Record]:
@@ -89,11 +94,11 @@ def _white_box(
     quiet = Purified(parts.autoencoders[name], parts.net)
     fgsm, pgd = grids(dataset)
     at = (RADII[name],)
-    grid = tuple(sorted({*pgd, *at}))
+    grid = tuple(sorted({*fgsm, *pgd, *at}))
     yield from curve(few, model, name, team.fgsm_mean, deployed, fgsm, mean, method="grid")
     yield from curve(few, model, name, team.pgd_mean, deployed, grid, mean)
     yield from curve(few, model, name, team.noiseless, deployed, grid, quiet, knowledge=WHITE_BOX)
-    yield from curve(few, model, name, team.grey, deployed, tuple(sorted({*fgsm, *pgd})))
+    yield from curve(few, model, name, team.grey, deployed, grid)
     for each in team.blind:
         yield from curve(few, model, name, each, deployed, at)
     for each in team.rand:

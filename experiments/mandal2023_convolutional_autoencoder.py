@@ -32,11 +32,11 @@ from jaxdefense.reporting import Record, ensure_folder
 SETS = {"mnist": ("MNIST", "digits"), "fashion_mnist": ("Fashion-MNIST", "typeface")}
 """Name -> the paper's name for it, and what stands in where it is not found."""
 
-CLASSIFIER = Training(epochs=4, batch_size=64)
+CLASSIFIER = Training(epochs=10, batch_size=64)
 FGSM_AE = Training(epochs=10, batch_size=64)
 PGD_AE = Training(epochs=4, batch_size=32)
 SMALL = Baselines(
-    gan=Training(epochs=25, batch_size=150, lr=5e-4),
+    gan=Training(epochs=60, batch_size=150, lr=5e-4),
     gan_features=16,
     updates=3,
     restarts=4,
@@ -47,8 +47,8 @@ SMALL = Baselines(
     kernel=5,
     hidden=256,
     n_eval=64,
-    n_adaptive=16,
-    attack_steps=10,
+    n_adaptive=32,
+    attack_steps=15,
     draws=4,
     latent_steps=100,
 )

@@ -93,6 +93,7 @@ def _baseline(team: Lineup, config: Any, parts: Parts, name: str) -> Iterator[Re
     yield from shown(some, model, team.fgsm, net, {name: whole}, FEW, alone=1)
     coded = {name: Purified(purifier, drops)}
     at = (RADII[FGSM_AE],)
+    yield from curve(few, model, name, team.grey, whole, FEW)
     yield from shown(some, model + DROPOUT, team.coded_fgsm, drops, coded, at, alone=1)
     pgd = attacks.pgd(linf, given.attack_steps)
     if name == PUVAE:

@@ -18,7 +18,8 @@ class Lineup:
 
     Attributes:
         coded_fgsm, coded_pgd: as the public code attacks for tables 1a and 1b.
-        fgsm, pgd: the same two without its faults.
+        fgsm, pgd: the same two without its faults. Like those as coded, FGSM hands on where its
+            step ends, even where that is no better than the clean image.
         leaks: FGSM with other labels than the true one.
         free: PGD as it is used today, for what does not draw.
         suite: AutoAttack or a part of it, for the classifier alone.
@@ -52,20 +53,21 @@ class Lineup:
 
 def lineup(config: Any, dataset: str) -> Lineup:
     """The attackers of one data set, by the paper's name for it."""
-    (steps, size), fgsm, draws = config.pgd, attacks.fgsm(linf), config.draws
+    (steps, size), draws, last = config.pgd, config.draws, attacks.last_iterate
+    fgsm = last(attacks.fgsm(linf))
     many = bool(config.thorough)
     longer = averaged(attacks.pgd(linf, config.adaptive_steps), draws)
     leaked = (attacks.predicted, attacks.random_wrong)
     targeted = attacks.towards(attacks.pgd(linf, 10), attacks.least_likely)
     return Lineup(
-        coded_fgsm=renamed(attacks.fgsm(linf, loss=minus_logit), "fgsm-logit"),
-        coded_pgd=stepping(steps if dataset == "MNIST" else config.fashion_steps, size),
+        coded_fgsm=renamed(last(attacks.fgsm(linf, loss=minus_logit)), "fgsm-logit"),
+        coded_pgd=last(stepping(steps if dataset == "MNIST" else config.fashion_steps, size)),
         fgsm=fgsm,
         pgd=stepping(steps, size),
         leaks=tuple(attacks.with_labels(fgsm, chosen) for chosen in leaked) * many,
         free=attacks.pgd(linf, steps),
         suite=() if config.suite is None else (attacks.SUITES[config.suite](linf),),
-        fgsm_mean=averaged(fgsm, draws),
+        fgsm_mean=averaged(attacks.fgsm(linf), draws),
         pgd_mean=attacks.restarts(longer, config.adaptive_restarts),
         noiseless=renamed(attacks.pgd(linf, steps), f"pgd-{steps}-noiseless"),
         grey=attacks.grey(linf),

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from experiments import harness
 from experiments.harness import Study, Training, digest
-from experiments.mandal2023_functions import deployed, made, minus_logit, stepping
+from experiments.mandal2023_functions import deployed, dropping, made, minus_logit, stepping
 from jaxdefense import Frozen, Purified, attacks, defenses, linf, models
 from jaxdefense.attacks import Attack
 from jaxdefense.training import compute_dtype, purification, variational, wasserstein
@@ -162,7 +162,8 @@ class Workshop:
     def met(self, name: str) -> Attack:
         """The attack whose examples an autoencoder learns to undo."""
         loss = {"loss": minus_logit} if name == CODED_AE else {}
-        return stepping(*self.config.pgd_met) if name == PGD_AE else attacks.fgsm(linf, **loss)
+        fgsm = attacks.last_iterate(attacks.fgsm(linf, **loss))
+        return stepping(*self.config.pgd_met) if name == PGD_AE else fgsm
 
     def restorer(
         self, part: str, name: str, model: nn.Module, clean: float = 0.0
@@ -170,10 +171,12 @@ class Workshop:
         """An autoencoder that restores what attacks on the bare classifier have changed."""
         attack, eps = self.met(name), RADII[name]
         training = self.config.pgd_ae if name == PGD_AE else self.config.fgsm_ae
-        objective = purification(model, attack, eps, self.net, clean)
+        # The public code never switches dropout off.
+        source = dropping(self.net) if name == CODED_AE else self.net
+        objective = purification(model, attack, eps, source, clean)
         about = {
             "attack": attack.settings, "eps": eps, "clean": clean,
-            "classifier": digest(self.net.variables),
+            "classifier": digest(self.net.variables), "dropout": name == CODED_AE,
         }  # fmt: skip
         return harness.train_model(self.study, part, model, training, objective, about)
 

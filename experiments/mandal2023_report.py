@@ -12,6 +12,7 @@ from experiments.mandal2023_figures import figures
 from experiments.mandal2023_lineup import lineup
 from experiments.mandal2023_parts import (
     AUTOENCODERS,
+    CODED_AE,
     DEFENSE_GAN,
     FGSM_AE,
     PGD_AE,
@@ -83,7 +84,8 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
         # That run scores in evaluation mode, with the public code's attacks.
         team = view.teams[dataset]
         name = (team.coded_fgsm if kind == "fgsm" else team.pgd).name
-        asked["as attacked"] = view.transferred(dataset, defence, name, eps)
+        own = CODED_AE if (kind, defence) == ("fgsm", FGSM_AE) else defence
+        asked["as attacked"] = view.transferred(dataset, own, name, eps)
     if defence != "none":
         asked["control"] = view.corrected(dataset, SECOND, kind, eps)
     return asked

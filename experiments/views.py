@@ -8,8 +8,8 @@ from experiments.answers import Cell, Query, find
 from jaxdefense.reporting import Record
 
 HOW = (
-    "Accuracy in percent: mean over seeds [95 % Clopper-Pearson interval over all images] (range "
-    "over seeds)."
+    "Accuracy in percent: mean over seeds [95 % Clopper-Pearson interval over the images of all "
+    "seeds, as if they were different images] (range over seeds)."
 )
 
 

@@ -4,6 +4,7 @@ from jaxdefense.attacks.apgd import apgd as apgd
 from jaxdefense.attacks.attack import Attack as Attack
 from jaxdefense.attacks.carlini_wagner import carlini_wagner as carlini_wagner
 from jaxdefense.attacks.combinators import at_radius as at_radius
+from jaxdefense.attacks.combinators import last_iterate as last_iterate
 from jaxdefense.attacks.combinators import restarts as restarts
 from jaxdefense.attacks.combinators import strongest as strongest
 from jaxdefense.attacks.controls import eight_bit as eight_bit

@@ -5,6 +5,7 @@ import itertools
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import limited
+from jaxdefense.attacks.search import Search, only_last, read_last
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball
 
@@ -68,6 +69,38 @@ def restarts(attack: Attack, times: int) -> Attack:
     if times < 1:
         raise InputError(f"restarts needs times >= 1, got {times}")
     return strongest(*[attack] * times)
+
+
+def last_iterate(attack: Attack) -> Attack:
+    """The attack that hands on where it ended, as papers do with FGSM for static examples.
+
+    Every attack else returns the best it has read, and where no step makes an image any worse for
+    the attacked function that is the clean one. Then what is shown to another function, or trained
+    on, is no attacked image at all. Against the attacked function itself the best is stronger.
+
+    Args:
+        attack: one that reads its last iterate at the end, for example FGSM or PGD.
+
+    Raises:
+        InputError: an attack that ends otherwise, or looks for the closest point.
+
+    Example:
+        >>> import jaxdefense as jd
+        >>> last_iterate(jd.attacks.fgsm())
+        Attack(fgsm, linf)
+    """
+    if any(s.search.minimal or s.search.finish is not read_last for s in attack.stages):
+        raise InputError(
+            f"{attack.name} does not end where its last step ends: give an attack such as fgsm or "
+            "pgd"
+        )
+    stages = (stage._replace(search=_ending(stage.search)) for stage in attack.stages)
+    return dataclasses.replace(attack, stages=tuple(stages))
+
+
+def _ending(search: Search) -> Search:
+    settings = f"{search.settings} last iterate".strip()
+    return search._replace(finish=only_last, settings=settings)
 
 
 def at_radius(attack: Attack, ball: Ball) -> Attack:

@@ -64,6 +64,24 @@ def test_more_steps_never_help_the_defender():
     assert (gains[2] > gains[0] + 1e-4).any()
 
 
+def test_the_last_iterate_is_handed_on_where_an_earlier_one_is_better():
+    """Away from a random wrong class is mostly no way to fool: the best is then the clean image."""
+    net, x, y = contract.batch()
+    wrong = attacks.with_labels(attacks.fgsm(), attacks.random_wrong)
+    best, last = (np.asarray(a(KEY, net, x, y, 0.02)) for a in (wrong, attacks.last_iterate(wrong)))
+    same = (best == x).all((1, 2, 3))
+    assert same.any()
+    np.testing.assert_allclose(np.abs(last - x).max((1, 2, 3)), 0.02, atol=1e-6)
+    np.testing.assert_array_equal(best[~same], last[~same])  # elsewhere the step is the best
+
+
+def test_the_last_iterate_is_another_attack_on_disk_and_needs_one_that_ends_there():
+    assert attacks.last_iterate(PGD).settings != PGD.settings
+    assert attacks.last_iterate(PGD).cost == PGD.cost
+    with pytest.raises(InputError, match="does not end"):
+        attacks.last_iterate(attacks.deepfool())
+
+
 def test_attacks_in_different_balls_are_not_joined():
     with pytest.raises(InputError, match="one ball"):
         attacks.strongest(attacks.fgsm(jd.linf), attacks.fgsm(jd.l2))
