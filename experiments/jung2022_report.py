@@ -60,7 +60,13 @@ def outcome(
         stem = printed_names[title].lower()
         chance = 1 / parts.study.data.num_classes
         curves = robustness_curves(over_seeds(_curves(records, title, model)), chance)
-        figures.append((f"curves-{stem}", f"{title}: accuracy against radius.", curves))
+        caption = (
+            f"{title}: accuracy under Gaussian noise; on examples crafted on the bare classifier "
+            "(oblivious; of the bare classifier these are white-box); through the defence "
+            f"(white-box). Bands: 95 % intervals over {config.n_eval} images of each of "
+            f"{len(config.seeds)} seeds."
+        )
+        figures.append((f"curves-{stem}", caption, curves))
         caption = f"{title}: clean, noisy and attacked images, and what the U-AE makes of them."
         figures.append((f"images-{stem}", caption, _images(config, parts, printed_names[title])))
     return Outcome(
