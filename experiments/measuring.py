@@ -37,6 +37,8 @@ from jaxdefense.typing import Classifier, example_keys
 
 # The sweep says "surrogate" where the attacker differentiates another function.
 OBLIVIOUS, TRANSFER = "oblivious", "transfer"
+WARNING = "warning: "
+"""Before each warning in a record's note."""
 
 
 def curve(
@@ -287,7 +289,7 @@ def _record(
         study, model=model, defence=defence, attack=curve.attack, knowledge=knowledge,
         norm=curve.norm, eps=curve.radii[i], value=value, low=low, high=high, n=curve.n,
         gradients=share(curve.evaluations.gradients), forwards=share(curve.evaluations.forwards),
-        note=" ".join(curve.warnings),
+        note=" ".join(f"{WARNING}{text}" for text in curve.warnings),
     )  # fmt: skip
 
 

@@ -15,6 +15,7 @@ import jax
 
 from experiments import studies
 from experiments.answers import Answer, over_seeds, side_by_side
+from experiments.measuring import WARNING
 from experiments.paper_numbers import PAPERS
 from jaxdefense.errors import DataError
 from jaxdefense.reporting import (
@@ -180,10 +181,22 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
         lines += [t if isinstance(t, str) else t.text("pipe") for t in outcome.tables]
     measured = [r for r in over_seeds(outcome.records) if r.metric == "accuracy"]
     lines += ["## Every measured cell, over all seeds", accuracies(measured).text("pipe")]
+    lines += _warnings(outcome.records)
     lines += ["## Data", "\n".join(f"- {line}" for line in provenance)]
     settings = ", ".join(f"{name} {value}" for name, value in meta["config"].items())
     lines += ["## Settings", settings]
     return "\n\n".join(line.strip() for line in lines) + "\n"
+
+
+def _warnings(records: Sequence[Record]) -> list[str]:
+    """What the sweeps warned of, and in which cells."""
+    found: dict[str, dict[str, None]] = {}
+    for record in records:
+        for text in filter(None, record.note.split(WARNING)[1:]):
+            cell = f"{record.attack} on {record.defence} ({record.dataset}, {record.knowledge})"
+            found.setdefault(text.strip(), {})[cell] = None
+    lines = [f"- {text}: {', '.join(cells)}" for text, cells in found.items()]
+    return ["## Warnings", "\n".join(lines)] if lines else []
 
 
 def _legend() -> str:

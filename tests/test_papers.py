@@ -19,8 +19,9 @@ from experiments import (
     summary,
 )
 from experiments.answers import Query, answers, find, judge, over_seeds, pool, side_by_side
+from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
-from experiments.publish import ANSWERS
+from experiments.publish import ANSWERS, _warnings
 from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import DataError, InputError
 from jaxdefense.evaluation import interval, store
@@ -110,6 +111,29 @@ def test_the_verdict_is_the_strongest_attackers(value, bare, verdict):
     cells = {"as attacked": pool([record(value=0.9)]), "strongest": pool([record(value=value)])}
     undefended = {"strongest": pool([record(value=bare)])}
     assert judge(NUMBER, cells, undefended) == verdict
+
+
+def test_nothing_left_never_holds():
+    """0 of 50 reaches 7 %: too few images to tell from a printed 5 %."""
+    few = dataclasses.replace(NUMBER, value="5")
+    cells = {"as attacked": pool([record()]), "strongest": pool([record(value=0.0)])}
+    assert judge(few, cells, None) == "too few images"
+    assert judge(dataclasses.replace(few, value="8"), cells, None) == "broken"
+
+
+def test_from_where_all_images_can_be_the_same_nothing_is_weakened():
+    cells = {"as attacked": pool([record()]), "strongest": pool([record(value=0.3)])}
+    bare = {"strongest": pool([record(value=0.0)])}
+    assert judge(dataclasses.replace(NUMBER, eps="0.4"), cells, bare) == "weakened"
+    assert judge(dataclasses.replace(NUMBER, eps="0.5"), cells, bare) == "broken"
+
+
+def test_the_page_names_the_cells_that_the_sweeps_warn_of():
+    rises = [record(note=f"{WARNING}raw accuracy rises", seed=s) for s in (0, 1)]
+    title, lines = _warnings([*rises, record(note="static")])
+    assert title == "## Warnings"
+    assert lines == "- raw accuracy rises: pgd-40 on U-AE (fingers, white-box)"
+    assert _warnings([record(note="static")]) == []
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.86, "as printed"), (0.5, "-40 points")])
