@@ -26,26 +26,27 @@ Figures = list[tuple[str, str, Any]]
 
 def figures(view, first: Parts) -> Figures:
     """File name, caption and figure of each."""
-    stand_in = " Data that stand in." if first.study.data.synthetic else ""
+    data = first.study.data
+    about = f" {data.title}." + " Data that stand in." * data.synthetic
     found = [
         (
             "curves",
             "Accuracy against radius in units of pixels in [0, 1]: PGD-10 on examples crafted "
             "once on the initial network (static), and through all that is scored (white-box); the "
             "strongest attacker. Bands: 95 % Clopper-Pearson intervals over the images of all "
-            f"seeds.{stand_in}",
+            f"seeds.{about}",
             curve_panels(dict(_panels(view)), columns=2, chance=0.1),
         ),
         (
             "images",
             "Clean images, FGSM and PGD at 8/255 on the bare ResNet-20, what the autoencoder makes "
             "of each, PGD through the autoencoder, and what it makes of that; below each what the "
-            f"network says to it.{stand_in}",
+            f"network says to it.{about}",
             _images(first),
         ),
         (
             "losses",
-            "Mean squared error of the trainings of the autoencoders, first seed.",
+            f"Mean squared error of the trainings of the autoencoders, first seed.{about}",
             training_curves(_losses(first)),
         ),
     ]
@@ -56,12 +57,12 @@ def figures(view, first: Parts) -> Figures:
                 "ResNet-20 behind autoencoders of other code lengths (the published one has "
                 f"{_length(first)} numbers of {np.prod(first.study.data.image_shape)}), and behind "
                 "one that met no clean image; clean, static examples (pale) and PGD-10 through the "
-                f"whole (full) at 8/255, first seed.{stand_in}",
+                f"whole (full) at 8/255, first seed.{about}",
                 bars({"Length of the code": list(_codes(view, first))}),
             ),
             (
                 "codes-images",
-                "What autoencoders of other code lengths make of clean images.",
+                f"What autoencoders of other code lengths make of clean images.{about}",
                 _restored(first),
             ),
         ]

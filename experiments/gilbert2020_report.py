@@ -223,6 +223,7 @@ def _summary(view: View, first: Parts) -> str:
         f"probabilities. {'. '.join(told)}. "
         f"Networks: {', '.join(view.model(name) for name in view.trained)}; trained by Adam for "
         f"{classifier.epochs} epochs (lr {classifier.lr:g}, cosine) on {len(held.x_train)} images "
+        f"of {held.title} "
         "(a tenth of those loaded is held out), where the paper takes pretrained ones. "
         f"Autoencoder (3,795 parameters, as published): {denoiser.epochs} epochs on clean, FGSM "
         f"and PGD images of {static} training images, kept as 8-bit images; fine-tuning on the "
