@@ -46,7 +46,8 @@ def fold(lhs: jax.Array, rhs: jax.Array, params: dict[str, Any]) -> jax.Array:
     rows, above = _taps(rhs.shape[0], params["padding"][0][0])
     columns, left = _taps(rhs.shape[1], params["padding"][1][0])
     # a, b: blocks; r, s: the input pixel in its block; p, q: the output pixel in its.
-    wide = jnp.einsum("tuio,tarp,ubsq->abrsipqo", rhs, rows, columns)
+    taps = (rows.astype(rhs.dtype), columns.astype(rhs.dtype))
+    wide = jnp.einsum("tuio,tarp,ubsq->abrsipqo", rhs, *taps)
     inputs, outputs = rhs.shape[2:]
     wide = wide.reshape(rows.shape[1], columns.shape[1], 4 * inputs, 4 * outputs)
     batch, tall, broad, _ = lhs.shape

@@ -266,6 +266,22 @@ def test_thin_convolutions_are_folded_to_the_same_numbers(window, channels, padd
             np.testing.assert_allclose(other, one, rtol=5e-4, atol=2e-4 * np.abs(one).max())
 
 
+def test_thin_convolutions_in_half_precision_stay_in_it():
+    """LeNet's first layer as a bfloat16 surrogate: a table of float32 made it an error."""
+    x = jax.random.normal(KEY, (2, 12, 10, 1), jnp.bfloat16)
+    kernel = jax.random.normal(KEY, (5, 5, 1, 6), jnp.bfloat16)
+    layer = lambda x, kernel: lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    for function in (layer, energy(layer)):
+        exact = function(x.astype(jnp.float32), kernel.astype(jnp.float32))
+        found = canonicalize(function)(x, kernel)
+        for one, other in zip(jax.tree.leaves(exact), jax.tree.leaves(found), strict=True):
+            assert other.dtype == jnp.bfloat16
+            close = 2**-6 * np.abs(one).max()
+            np.testing.assert_allclose(other.astype(jnp.float32), one, atol=close)
+
+
 def test_folding_takes_place_where_it_pays_and_only_there():
     def shapes(function, *args):
         jaxpr = jax.make_jaxpr(canonicalize(function))(*args).jaxpr
