@@ -8,25 +8,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.answers import Answer, Cell, Query, answers, find, over_seeds
+from experiments.answers import Answer, Cell, Query, answers, find
+from experiments.jung2022_figures import figures
 from experiments.jung2022_parts import PURIFIERS, Parts
 from experiments.measuring import OBLIVIOUS
-from experiments.paper_numbers import Number, of_paper, radii
+from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome, Prediction
-from jaxdefense import attacks, linf, models
+from jaxdefense import models
 from jaxdefense.evaluation.expense import flops, latency, parameters
 from jaxdefense.reporting import (
-    Bar,
     Record,
     Table,
-    bars,
-    difference,
-    image_grid,
-    robustness_curves,
-    verdict,
 )
 
-SHOWN = 5
 _LEFT_OUT = """Left out, and why:
 
 - CW: FAB, the minimum-norm attack within AutoAttack, stands in for it; CW is in Kim et al.
@@ -55,20 +49,6 @@ def outcome(
         of_paper("0"), records, lambda number: _ask(number, titles, model, config.steps)
     )
     headlines = [a for a in found if a.number.defence == "U-AE" and a.number.attack in _ATTACKS]
-    figures = [("figure-1", _CAPTION, bars(_bars(found, printed_names)))]
-    for title, parts in first.items():
-        stem = printed_names[title].lower()
-        chance = 1 / parts.study.data.num_classes
-        curves = robustness_curves(over_seeds(_curves(records, title, model)), chance)
-        caption = (
-            f"{title}: accuracy under Gaussian noise; on examples crafted on the bare classifier "
-            "(oblivious; of the bare classifier these are white-box); through the defence "
-            f"(white-box). Bands: 95 % intervals over {config.n_eval} images of each of "
-            f"{len(config.seeds)} seeds."
-        )
-        figures.append((f"curves-{stem}", caption, curves))
-        caption = f"{title}: clean, noisy and attacked images, and what the U-AE makes of them."
-        figures.append((f"images-{stem}", caption, _images(config, parts, printed_names[title])))
     return Outcome(
         paper="0",
         title="U-Autoencoder (Jung, Ham, Song and Moon 2022)",
@@ -78,16 +58,11 @@ def outcome(
         headlines=headlines,
         predictions=_predictions(found, records, titles, model, config.steps),
         tables=[_expenses(config, first), _architecture(config), _LEFT_OUT],
-        figures=figures,
+        figures=figures(config, found, records, first, printed_names),
     )
 
 
 _ATTACKS = ("fgsm", "pgd")
-_CAPTION = (
-    "Figure 1 of the paper for all data sets: Gaussian noise, FGSM and PGD at the paper's "
-    "strengths. Pale: as the paper attacked (examples crafted on the bare classifier); full: the "
-    "strongest attacker through the defence; black: the paper's number. Whiskers: 95 % intervals."
-)
 
 
 def _ask(number: Number, titles: Mapping[str, str], model: str, steps: int) -> Any:
@@ -146,9 +121,7 @@ def _predictions(
     made = []
 
     def predict(text: str, relation: Callable[[float, float], bool], sides: Sequence[Side]):
-        known = [
-            (a, x.value, b, y.value) for a, x, b, y in sides if x is not None and y is not None
-        ]
+        known = [(a, x.value, b, y.value) for a, x, b, y in sides if x and y]
         told = "; ".join(f"{a} {100 * x:.1f}, {b} {100 * y:.1f}" for a, x, b, y in known)
         held = all(relation(x, y) for _, x, _, y in known) if known else None
         made.append(Prediction(text, held, f"({told} %)" if told else ""))
@@ -231,66 +204,6 @@ def _mean(
     if not cells:
         return None
     return dataclasses.replace(cells[0], value=float(np.mean([cell.value for cell in cells])))
-
-
-def _bars(found: Sequence[Answer], printed_names: Mapping[str, str]) -> dict[str, list[Bar]]:
-    panels: dict[str, list[Bar]] = {
-        title if title == name else f"{name}: {title}": [] for title, name in printed_names.items()
-    }
-    place = dict(zip(printed_names.values(), panels, strict=True))
-    for answer in found:
-        number, cells = answer.number, answer.cells
-        if number.attack != "none" and "as attacked" in cells:
-            ways = {"as the paper attacked": cells["as attacked"]}
-            if "strongest" in cells:
-                ways["strongest attacker"] = cells["strongest"]
-            group = f"{_LABELS[number.attack]}\n{number.radius:g}"
-            subject = {"none": "no defence"}.get(number.defence, number.defence)
-            measured = {way: (cell.value, cell.low, cell.high) for way, cell in ways.items()}
-            panels[place[number.dataset]].append(Bar(group, subject, measured, number.fraction))
-    return {title: some for title, some in panels.items() if some}
-
-
-_LABELS = {"gaussian": "Gaussian", "fgsm": "FGSM", "pgd": "PGD"}
-
-
-def _curves(records: Sequence[Record], title: str, model: str) -> list[Record]:
-    """The cells of the paper's three models under its three kinds of perturbation."""
-    grids: dict[str, set[float]] = {}
-    for r in records:
-        grids.setdefault(r.attack, set()).add(r.eps)
-    return [
-        r for r in records
-        if (r.dataset, r.model) == (title, model) and r.defence in ("none", *PURIFIERS)
-        and r.attack != "autoattack" and r.knowledge in ("none", OBLIVIOUS, "white-box")
-        and r.norm != "l2" and 0 in grids[r.attack]
-        and not (r.attack.startswith("pgd") and r.attack.count("-") > 1)
-    ]  # fmt: skip
-
-
-def _images(config: Any, parts: Parts, dataset: str):
-    study = parts.study
-    x, y = study.examples[0][:SHOWN], study.examples[1][:SHOWN]
-    deployed, purifier = parts.deployed["U-AE"], parts.purifiers["U-AE"]
-    names = study.data.class_names
-    sigma, eps = radii("0", dataset, "gaussian")[0], radii("0", dataset, "pgd")[0]
-    noisy = np.asarray(attacks.gaussian()(study.key, deployed, x, y, sigma))
-    x_adv = np.asarray(attacks.pgd(linf, config.steps, 0.1)(study.key, deployed, x, y, eps))
-    predict = lambda images: [names[i] for i in np.asarray(deployed(images)).argmax(-1)]
-    true = [names[i] for i in y]
-    told = lambda images: [verdict(t, p) for t, p in zip(true, predict(images), strict=True)]
-    title, change = difference(x, x_adv)
-    columns = {
-        "clean": x,
-        "reconstructed": np.asarray(purifier(x)),
-        f"Gaussian {sigma:g}": noisy,
-        "reconstructed ": np.asarray(purifier(noisy)),
-        f"PGD {eps:g}, white-box": x_adv,
-        title: change,
-        "reconstructed  ": np.asarray(purifier(x_adv)),
-    }
-    shown = {name: told(columns[name]) for name in (*list(columns)[::2][:2], list(columns)[4])}
-    return image_grid(columns, captions=shown)
 
 
 def _expenses(config: Any, first: Mapping[str, Parts]) -> Table:

@@ -172,7 +172,9 @@ def test_alternating_notes_both_losses_and_both_fall():
 def test_alternating_is_so_many_reconstructions_before_each_classification():
     alternated = trained(TURNS[2], epochs=2)
     by_hand = trained(in_turn(RESTORE, RESTORE, CLASSIFY), epochs=2)
-    assert_same(alternated.variables, by_hand.variables)
+    # Two programs, whose sums need not have one order.
+    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
+    jax.tree.map(close, alternated.variables, by_hand.variables)
     assert not np.array_equal(
         alternated.variables["params"]["decoder"]["Conv_0"]["kernel"],
         trained(TURNS[1], epochs=2).variables["params"]["decoder"]["Conv_0"]["kernel"],

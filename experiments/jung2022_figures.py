@@ -1,0 +1,119 @@
+"""Figures on Jung et al. 2022: the paper's bars, accuracy against radius, images."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from experiments.answers import Answer, over_seeds
+from experiments.jung2022_parts import PURIFIERS, Parts
+from experiments.measuring import OBLIVIOUS
+from experiments.paper_numbers import radii
+from jaxdefense import attacks, linf
+from jaxdefense.reporting import (
+    Bar,
+    Record,
+    bars,
+    difference,
+    image_grid,
+    robustness_curves,
+    verdict,
+)
+
+SHOWN = 5
+_CAPTION = (
+    "Figure 1 of the paper for all data sets: Gaussian noise, FGSM and PGD at the paper's "
+    "strengths. Pale: as the paper attacked (examples crafted on the bare classifier); full: the "
+    "strongest attacker through the defence; black: the paper's number. Whiskers: 95 % intervals."
+)
+
+
+def figures(
+    config: Any, found: Sequence[Answer], records: Sequence[Record], first: Mapping[str, Parts],
+    printed_names: Mapping[str, str],
+) -> list[tuple[str, str, Any]]:  # fmt: skip
+    """File name, caption and figure of each.
+
+    Args:
+        config: of the run.
+        found: the answers to the printed numbers.
+        records: all that was measured.
+        first: title of a data set -> what was trained with the first seed.
+        printed_names: title of a data set -> what the paper calls it.
+    """
+    model = next(iter(first.values())).model
+    made = [("figure-1", _CAPTION, bars(_bars(found, printed_names)))]
+    for title, parts in first.items():
+        stem = printed_names[title].lower()
+        chance = 1 / parts.study.data.num_classes
+        curves = robustness_curves(over_seeds(_curves(records, title, model)), chance)
+        caption = (
+            f"{title}: accuracy under Gaussian noise; on examples crafted on the bare classifier "
+            "(oblivious; of the bare classifier these are white-box); through the defence "
+            f"(white-box). Bands: 95 % intervals over {config.n_eval} images of each of "
+            f"{len(config.seeds)} seeds."
+        )
+        made.append((f"curves-{stem}", caption, curves))
+        caption = f"{title}: clean, noisy and attacked images, and what the U-AE makes of them."
+        made.append((f"images-{stem}", caption, _images(config, parts, printed_names[title])))
+    return made
+
+
+def _bars(found: Sequence[Answer], printed_names: Mapping[str, str]) -> dict[str, list[Bar]]:
+    panels: dict[str, list[Bar]] = {
+        title if title == name else f"{name}: {title}": [] for title, name in printed_names.items()
+    }
+    place = dict(zip(printed_names.values(), panels, strict=True))
+    for answer in found:
+        number, cells = answer.number, answer.cells
+        if number.attack != "none" and "as attacked" in cells:
+            ways = {"as the paper attacked": cells["as attacked"]}
+            if "strongest" in cells:
+                ways["strongest attacker"] = cells["strongest"]
+            group = f"{_LABELS[number.attack]}\n{number.radius:g}"
+            subject = {"none": "no defence"}.get(number.defence, number.defence)
+            measured = {way: (cell.value, cell.low, cell.high) for way, cell in ways.items()}
+            panels[place[number.dataset]].append(Bar(group, subject, measured, number.fraction))
+    return {title: some for title, some in panels.items() if some}
+
+
+_LABELS = {"gaussian": "Gaussian", "fgsm": "FGSM", "pgd": "PGD"}
+
+
+def _curves(records: Sequence[Record], title: str, model: str) -> list[Record]:
+    """The cells of the paper's three models under its three kinds of perturbation."""
+    grids: dict[str, set[float]] = {}
+    for r in records:
+        grids.setdefault(r.attack, set()).add(r.eps)
+    return [
+        r for r in records
+        if (r.dataset, r.model) == (title, model) and r.defence in ("none", *PURIFIERS)
+        and r.attack != "autoattack" and r.knowledge in ("none", OBLIVIOUS, "white-box")
+        and r.norm != "l2" and 0 in grids[r.attack]
+        and not (r.attack.startswith("pgd") and r.attack.count("-") > 1)
+    ]  # fmt: skip
+
+
+def _images(config: Any, parts: Parts, dataset: str):
+    study = parts.study
+    x, y = study.examples[0][:SHOWN], study.examples[1][:SHOWN]
+    deployed, purifier = parts.deployed["U-AE"], parts.purifiers["U-AE"]
+    names = study.data.class_names
+    sigma, eps = radii("0", dataset, "gaussian")[0], radii("0", dataset, "pgd")[0]
+    noisy = np.asarray(attacks.gaussian()(study.key, deployed, x, y, sigma))
+    x_adv = np.asarray(attacks.pgd(linf, config.steps, 0.1)(study.key, deployed, x, y, eps))
+    predict = lambda images: [names[i] for i in np.asarray(deployed(images)).argmax(-1)]
+    true = [names[i] for i in y]
+    told = lambda images: [verdict(t, p) for t, p in zip(true, predict(images), strict=True)]
+    title, change = difference(x, x_adv)
+    columns = {
+        "clean": x,
+        "reconstructed": np.asarray(purifier(x)),
+        f"Gaussian {sigma:g}": noisy,
+        "reconstructed ": np.asarray(purifier(noisy)),
+        f"PGD {eps:g}, white-box": x_adv,
+        title: change,
+        "reconstructed  ": np.asarray(purifier(x_adv)),
+    }
+    shown = {name: told(columns[name]) for name in (*list(columns)[::2][:2], list(columns)[4])}
+    return image_grid(columns, captions=shown)
