@@ -217,8 +217,9 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
     Without an attack or a defence: ``as printed`` where ours is within 5 points, else by how many
     it differs. With both, against the strongest attacker (of noise: the noise itself):
     ``holds`` where the interval reaches the printed number, ``weakened`` where it does not but is
-    above that of the undefended classifier under its strongest attacker, else ``broken``. Where
-    nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number from it.
+    above that of the undefended classifier under its strongest attacker, else ``broken``, as is
+    all from `GREY` upwards. Where nothing is left, ``holds`` is not said: ``too few images`` to
+    tell the printed number from it.
     """
     if not is_accuracy(number.metric) or "as attacked" not in cells:
         return ""
@@ -247,17 +248,8 @@ def side_by_side(found: Sequence[Answer]) -> Table:
         f"over the images of all seeds, as if they were different images] (range over seeds). A "
         f"cell is over {sizes}.{synthetic}"
     )
-    header = (
-        "table",
-        "dataset",
-        "model",
-        "defence",
-        "attack",
-        "paper",
-        "images",
-        *COLUMNS,
-        "verdict",
-    )
+    about = ("table", "dataset", "model", "defence", "attack", "paper", "images")
+    header = (*about, *COLUMNS, "verdict")
     return Table(caption, header, tuple(map(_row, found)), left=5)
 
 

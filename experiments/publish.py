@@ -206,8 +206,8 @@ def _legend() -> str:
         "about black boxes: of those). *Control*: the same attack on something without a trained "
         "autoencoder; of transferred examples, the same examples. Verdict: *holds* "
         "where the strongest attacker leaves what the paper prints, *weakened* where it leaves "
-        "more than of the undefended classifier, else *broken*; *too few images* where it leaves "
-        "nothing and the images are too few to tell that from what is printed; without attack or "
-        "defence, "
-        "*as printed* where within 5 points."
+        "more than of the undefended classifier (below eps 0.5, from where all images can be the "
+        "same grey), else *broken*; *too few images* where it leaves nothing and the images are "
+        "too few to tell that from what is printed; without attack or defence, *as printed* where "
+        "within 5 points."
     )
