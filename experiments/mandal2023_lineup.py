@@ -74,7 +74,7 @@ def lineup(config: Any, dataset: str) -> Lineup:
         blind=(attacks.square(linf, config.queries),) * many,
         rand=(averaged(attacks.SUITES["rand"](linf), draws),) * config.rand,
         named=(attacks.bim(linf), targeted) * many,
-        minimum=(attacks.ddn(l2, 50), attacks.carlini_wagner(l2, 2, 50, step_size=0.1)) * many,
+        minimum=(attacks.ddn(l2, 50), attacks.carlini_wagner(l2, 2, 50)) * many,
     )
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from jaxdefense.classifiers import Static, join, split
+from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import InputError
 from jaxdefense.training.objectives import Metrics, Objective
 from jaxdefense.training.turns import Turns
@@ -144,7 +145,12 @@ def _compiled(
         metrics: Metrics = {}
         losses = []
         for turn, (each, place) in enumerate(zip(_turns(objective), places, strict=True)):
-            (loss, (model_state, found)), gradients = jax.value_and_grad(each, has_aux=True)(
+            slope = jax.value_and_grad(each, has_aux=True)
+            # 1.1 to 1.8 times as fast on a CPU; a debugger without jit sees the values as ever.
+            plain = jax.config.jax_disable_jit  # type: ignore[attr-defined]
+            if jax.default_backend() == "cpu" and not plain:
+                slope = canonicalize(slope, often=False)
+            (loss, (model_state, found)), gradients = slope(
                 params, model_state, jax.random.fold_in(key, turn) if turn else key, x, y
             )
             updates, opt_states[place] = optimizer.update(gradients, opt_states[place], params)
