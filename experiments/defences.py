@@ -2,13 +2,15 @@
 
 Networks come from the checkpoints of the paper's script, or are trained as it trains them:
 
-    jaxdefense audit experiments.defences:jung2022 --data typeface --size 32 --channels 3 \\
-        --claim 0.9@linf:0.1
+    JAXDEFENSE_DATA=DIR jaxdefense audit experiments.defences:jung2022 --data typeface \\
+        --data-dir DIR --size 32 --channels 3 --claim 0.9@linf:0.1
 
-The environment says which run: JAXDEFENSE_PRESET (smoke, small or paper; small by default) and
-JAXDEFENSE_RUNS (the folder of the runs; ``runs`` by default). Claims are the papers' own.
+The environment says which run: JAXDEFENSE_PRESET (smoke, small or paper; small by default),
+JAXDEFENSE_RUNS (the folder of the runs; ``runs`` by default) and JAXDEFENSE_DATA (its data; a paper
+without has a stand-in, which then is also what to audit with).
 """
 
+import dataclasses
 import os
 import types
 from pathlib import Path
@@ -25,6 +27,7 @@ from experiments import (
     kim2020_parts,
     kim2020_revisiting_autoencoders,
     mandal2023_convolutional_autoencoder,
+    mandal2023_functions,
     mandal2023_parts,
     studies,
 )
@@ -53,6 +56,8 @@ def gilbert2020() -> Defence:
     study = studies.prepare(
         config, script.DATA, script.STAND_IN, 0, folder, size=config.size, channels=3
     )
+    # As its script loads them: what a network was trained on is part of its checkpoint.
+    study = dataclasses.replace(study, data=study.data.subset(n_test=config.n_test, seed=0))
     workshop = gilbert2020_parts.Workshop(config, study)
     line = workshop.line(gilbert2020_functions.RESNET, coded=False)
     tuned = line.deployed(gilbert2020_parts.LAST)
@@ -78,11 +83,12 @@ def mandal2023() -> Defence:
     """P2: the autoencoder with noise on its code that was trained against PGD."""
     config, folder = _run(mandal2023_convolutional_autoencoder)
     name = config.datasets[0]
-    paper_name, stand_in = mandal2023_convolutional_autoencoder.SETS[name]
+    stand_in = mandal2023_convolutional_autoencoder.SETS[name][1]
     study = studies.prepare(config, name, stand_in, 0, folder, size=config.size, channels=1)
-    parts = mandal2023_parts.train(config, study, paper_name)
-    whole = parts.behind(mandal2023_parts.PGD_AE)
-    return _defence("conv AE + VGG", study, parts.net, whole.purifier)
+    workshop = mandal2023_parts.Workshop(config, study)
+    autoencoder, _ = workshop.autoencoder(mandal2023_parts.PGD_AE)
+    purifier = mandal2023_functions.deployed(autoencoder)
+    return _defence("conv AE + VGG", study, workshop.net, purifier)
 
 
 def ghosh2024() -> Defence:
@@ -102,9 +108,9 @@ def _run(script: Any) -> tuple[Any, Path]:
     if preset not in script.PRESETS:
         raise UnknownNameError("preset", preset, script.PRESETS)
     name = script.__name__.rpartition(".")[2]
-    return script.PRESETS[preset], Path(os.environ.get("JAXDEFENSE_RUNS", "runs")) / (
-        f"{name}-{preset}"
-    )
+    # The scripts find prepared sets, such as the typeface digits, in the folder they are given.
+    config = dataclasses.replace(script.PRESETS[preset], data_dir=os.environ.get("JAXDEFENSE_DATA"))
+    return config, Path(os.environ.get("JAXDEFENSE_RUNS", "runs")) / (f"{name}-{preset}")
 
 
 def _defence(name: str, study: Study, classifier: Classifier, purifier: Purifier) -> Defence:

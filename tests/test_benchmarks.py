@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import scoring, soundness
+from experiments.benchmarks import planted_cases, scoring, soundness
 from jaxdefense import Frozen, attacks, l1, l2, linf, models
 from jaxdefense.errors import JaxdefenseError, UnknownNameError
 
@@ -136,3 +136,16 @@ def test_a_certificate_that_is_too_large_is_found_out(factor, broken):
     within, beyond = soundness.rows_of(proof, ground, soundness.Config(multiples=(2.0,)))
     assert within["broken"] == (5 if broken else 0)
     assert beyond["broken"] == within["certified"] == 5
+
+
+def test_planted_defences_are_made():
+    """In small, where nothing is worth anything: that is what the benchmarks are for."""
+    config = soundness.Config(dataset="digits", size=16, epochs=1, n_train=128, n=16)
+    ground = planted_cases.prepare(config, 0)
+    alike = {"adversarially trained", "oblivious-only autoencoder"}  # trained as others are
+    for name in planted_cases.CASES.keys() - alike:
+        case = planted_cases.CASES[name](ground)
+        assert 0 <= case.claim.accuracy <= 1
+        assert case.defence.train is not None
+    proof = soundness.bounded(ground, config)
+    assert proof.radius.shape == proof.answer(ground.x).shape == (16,)

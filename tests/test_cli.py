@@ -219,8 +219,9 @@ def test_audit_of_a_defence_or_of_what_makes_one(capsys, model, tmp_path, monkey
     monkeypatch.setattr("jaxdefense.auditing.audit", told)
     command = ["--data", "digits", "--n", "20", "--claim", "0.5@linf:0.1", "--no-train"]
     for name in ("defence", "DEFENCE", "classifier"):
-        with pytest.raises(SystemExit):
+        with pytest.raises(SystemExit) as ended:
             cli.main(["audit", f"{model}:{name}", *command, "--only", "white-box"])
+        assert ended.value.code == 3  # not that of a claim that was refuted
         assert "seen" in capsys.readouterr().err
     assert [d.purifier is None for d, *_ in given] == [False, False, True]
     assert {row[1:] for row in given} == {(20, ("0.5@linf:0.1",), "white-box")}

@@ -14,13 +14,15 @@ from jaxdefense.auditing.budgets import BUDGETS, Budget
 from jaxdefense.auditing.claims import Claim, Verdict, judge
 from jaxdefense.auditing.controls import explanations
 from jaxdefense.auditing.defence import (
+    VOTES,
     Defence,
     LogProbabilities,
+    Voted,
     are_probabilities,
     as_defence,
     with_logits,
 )
-from jaxdefense.auditing.examine import at_radius, examine
+from jaxdefense.auditing.examine import at_radius, each_pixel, examine
 from jaxdefense.auditing.masking import doubts, flatness
 from jaxdefense.auditing.matrix import Matrix
 from jaxdefense.auditing.plan import Cell, Skipped, plan
@@ -115,18 +117,24 @@ def audit(
     grid = np.unique(np.array([0.0, *wanted, *(c.eps for c in judged)], np.float32))
     checks.check_radii(grid, ball, images[0].size)
     eps = max((c.eps for c in judged), default=float(grid[len(grid) // 2]))
+    spans: dict[str, float] = {}
+
+    def over(part: str) -> None:
+        spans[part] = round(time.monotonic() - began - sum(spans.values()), 1)
 
     few = slice(spent.few)
     given, unusable = usable(given, images[few], labels[few], eps, ball, key)
     given, probabilities = _with_logits(given, images, key)
+    over("preparing")
     trained = train(given, spent, images, labels, jax.random.fold_in(key, 1))
+    over("substitutes")
     flat, blocked = flatness(given.attacked, images[few], labels[few], eps, ball, key)
     declared = not given.differentiable
     if flat > 0.5 and not declared:  # whatever its author says
         given = dataclasses.replace(given, differentiable=False)
     cells, skipped = plan(
         given, ball, spent, trained.substitutes, trained.imitation, on_grid=_on_grid(images),
-        blocked=blocked,
+        blocked=blocked, largest=float(grid[-1]),
     )  # fmt: skip
     skipped = [*unusable, *skipped]
     if only is not None:
@@ -147,6 +155,7 @@ def audit(
                 complete = False
             else:
                 matrix.measure(cell)
+    over("attackers")
 
     found = examine(
         given, matrix, spent, eps, ball, probabilities=probabilities, blocked=blocked,
@@ -163,8 +172,15 @@ def audit(
     if isinstance(given.whole, Smoothed):
         choose, draws = spent.certify
         certificate = certify(given.whole, images, labels, key, choose=choose, draws=draws)
+    over("checks and certificate")
     scored, steps, substitutes = given.scored, spent.steps, trained.substitutes
     told = explanations(given, scored, images, labels, eps, ball, steps, substitutes, key)
+    shown = examples(given, images, labels, eps, ball, spent, key)
+    around = surface(given, images, labels, each_pixel(eps, ball, images[0].size), key)
+    over("explanations and examples")
+    random: dict[str, str] = (
+        {"answers": f"the most frequent of {VOTES} draws"} if isinstance(scored, Voted) else {}
+    )
     first = matrix.history[0][1]
     return Audit(
         name=given.name,
@@ -184,17 +200,20 @@ def audit(
         verdicts=tuple(
             _verdict(c, matrix, [*found, *at_claims[c.eps]], complete, certificate) for c in judged
         ),
-        examples=examples(given, images, labels, eps, ball, spent, key),
-        surface=surface(given, images, labels, eps, key),
+        examples=shown,
+        surface=around,
         meta={
             "about": about,
             "images": f"{len(images)} of shape {list(images.shape[1:])}",
+            **random,
             "accuracy of substitutes": trained.accuracy,
             "seconds": round(time.monotonic() - began, 1),
+            "seconds of parts": spans,
             "device": jax.devices()[0].device_kind,
             "jax": jax.__version__,
             "command": command,
         },
+        complete=complete,
     )
 
 
@@ -215,7 +234,7 @@ def _verdict(
     }
     proven = None
     if certificate is not None and certificate.norm == claim.norm:
-        proven = float(certificate.accuracy([claim.eps])[0])
+        proven = float(certificate.interval([claim.eps])[0, 0])
     missing = [] if complete else ["attackers that were left out"]
     return judge(claim, after, [*missing, *doubts(found)], proven)
 

@@ -14,8 +14,8 @@ EXIT_STATUS = {HOLDS: 0, WEAKENED: 1, BROKEN: 1, UNRELIABLE: 2}
 """Of a verdict, for use in CI."""
 
 
-_WIDE = 0.35
-"""An interval of this width says nothing: that of some 35 images of which half are right."""
+_WIDE = 0.2
+"""An interval of this width says nothing: that of some 100 images of which half are right."""
 
 
 class Claim(NamedTuple):
@@ -120,7 +120,8 @@ def judge(
         after: cell -> robust accuracy, and its interval ``[2]``, at the claimed radius after it
             and all before it, in the order they ran.
         doubts: checks that failed and without which the worst case may be far too high.
-        certified: share of the images certified at the claimed radius, where there is such.
+        certified: lower end of the interval of the share that is certified at the claimed radius,
+            where there is such.
     """
     last = list(after)[-1]
     accuracy, (low, high) = after[last]
@@ -150,7 +151,11 @@ def judge(
             f"{share} left: too few images to tell. Audit some hundred",
         )  # fmt: skip
     if certified is not None and certified >= claim.accuracy:
-        return verdict(HOLDS, "certificate", f"{100 * certified:.1f} % are certified: no attack")
+        return verdict(
+            HOLDS, "certificate",
+            f"{100 * certified:.1f} % or more are certified, with 95 % confidence and endless "
+            "draws in each vote: no attack can",
+        )  # fmt: skip
     if doubts:
         return verdict(
             UNRELIABLE, doubts[0],

@@ -130,7 +130,9 @@ def as_defence(given: Any) -> Defence:
         InputError: something that cannot be called.
     """
     if isinstance(given, Defence):
+        # One object from here on: who is attacked is told from who is deployed by identity.
         whole = given.whole
+        given = dataclasses.replace(given, deployed=whole)
         if isinstance(whole, Purified):  # what the user did not say is taken from the parts
             return dataclasses.replace(
                 given,

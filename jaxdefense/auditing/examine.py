@@ -12,6 +12,8 @@ from jaxdefense.defenses.smoothing import Smoothed
 from jaxdefense.evaluation import Check, reliability
 from jaxdefense.geometry import Ball
 
+_NONE_LEFT = "no image is classified right"
+
 
 def examine(
     defence: Defence,
@@ -47,15 +49,21 @@ def examine(
         # Votes have no slope between two numbers of them; the means that attacks ascend do.
         done = averaged(route) if isinstance(defence.whole, Smoothed) else defence.whole
         # A staircase that is gone around is one over the distance of an attack, not of a step.
-        distance = _each_pixel(eps, ball, x[0].size) if around else 0.0
+        distance = each_pixel(eps, ball, x[0].size) if around else 0.0
         said = averaged(route) if done is not defence.whole else route
         found.append(masking.differences(said, done, *seen, key, distance))
         ways = [route] if blocked or not around else [route, defence.attacked]
         surrogates = [averaged(way) for way in ways]
         found.append(masking.unbounded(surrogates, scored, *seen, budget.steps, ball, key))
         found.append(masking.amplitude(route, defence.undefended, *seen, key))
+    else:
+        reason = f"what is deployed cannot be differentiated ({blocked})" if blocked else _NONE_LEFT
+        found += [masking.untested(name, reason) for name in ("differences", "unbounded")]
     if len(right) and defence.undefended is not None:
         found.append(masking.label_leak(defence.undefended, scored, *seen, eps, ball, key))
+    else:
+        reason = "no classifier was given besides what is deployed" if len(right) else _NONE_LEFT
+        found.append(masking.untested("label leak", reason))
     found.append(masking.grey_image(worst, y))
     return tuple(found)
 
@@ -71,13 +79,24 @@ def at_radius(
     )
     if one is not None and many is not None:
         found.append(masking.iterative(one, many, at))
+    else:
+        found.append(masking.untested("iterative", "white-box attackers did not run"))
     around = defence.route is not defence.attacked
-    if blind is not None and many is not None and not around:
+    if around:
+        found.append(masking.untested("white-box", "its gradient is known to be of no use"))
+    elif blind is not None and many is not None:
         found.append(masking.informed(blind, many, at))
+    else:
+        found.append(masking.untested("white-box", "needs an oblivious and a white-box attacker"))
     found += masking.further(matrix.new, curves.get("AutoAttack"), at, len(matrix.x))
     ladder = {count: curves[n] for count in budget.ladder if (n := draws_of(count)) in curves}
-    if len(ladder) > 1:
-        found.append(masking.draws(ladder, at))
+    if not around and many is not None and budget.draws in budget.ladder:
+        ladder[budget.draws] = many  # the white-box attacker is one of them
+    if defence.random and len(ladder) > 1:
+        found.append(masking.draws(dict(sorted(ladder.items())), at))
+    else:
+        reason = "its attackers did not run" if defence.random else "nothing is random"
+        found.append(masking.untested("more draws", reason))
     # Images that are broken need no gradients; of those that are not, all of them do.
     standing = np.flatnonzero(matrix.standing(eps))[: budget.few]
     if len(standing):
@@ -86,7 +105,7 @@ def at_radius(
     return found
 
 
-def _each_pixel(eps: float, ball: Ball, pixels: int) -> float:
+def each_pixel(eps: float, ball: Ball, pixels: int) -> float:
     """How far each pixel may move, where all move as far."""
     share = {"linf": 1.0, "l2": pixels**-0.5, "l1": 1.0 / pixels}
     return eps * share.get(ball.name, 0.0)

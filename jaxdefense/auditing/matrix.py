@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdefense.attacks import Attack
 from jaxdefense.auditing.defence import Defence
-from jaxdefense.auditing.plan import Cell
+from jaxdefense.auditing.plan import AGAIN, Cell
 from jaxdefense.auditing.result import Outcome
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation import Robustness, recall, sweep
@@ -69,7 +69,9 @@ class Matrix:
             curve = shown = self._sweep(cell.attack, self.defence.undefended, None, None)
         elif cell.carried and self.history:
             chosen = self._chosen(cell.most)
-            curve = self._sweep(cell.attack, *self._target(cell), self._until(chosen))
+            # With the key of the white-box attacker, restarts would begin where that one began.
+            key = jax.random.fold_in(self.key, 1) if cell.name == AGAIN else None
+            curve = self._sweep(cell.attack, *self._target(cell), self._until(chosen), key)
             curve = _only(curve, chosen)
         else:
             curve = shown = self._sweep(cell.attack, *self._target(cell), None)
@@ -96,6 +98,7 @@ class Matrix:
                 gradients=curve.evaluations.gradients,
                 forwards=curve.evaluations.forwards,
                 seconds=time.monotonic() - began,
+                warnings=curve.warnings,
                 command=self.command and f"{self.command} --only {shlex.quote(cell.name)}",
             )
         )
@@ -133,8 +136,10 @@ class Matrix:
         deployed: Classifier,
         surrogate: Classifier | None,
         after: Robustness | None,
+        key: jax.Array | None = None,
     ) -> Robustness:
-        given = (attack, deployed, self.x, self.y, self.radii, self.key, surrogate)
+        key = self.key if key is None else key
+        given = (attack, deployed, self.x, self.y, self.radii, key, surrogate)
         # A curve that stands by itself costs what it costs; what it shares with others is dropped.
         if self.folder is not None and _can_be_kept(given):
             found = recall(self.folder, *given, after=after, progress=None)

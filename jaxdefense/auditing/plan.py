@@ -17,6 +17,9 @@ from jaxdefense.typing import Classifier
 MORE, AGAIN = "more steps", "more restarts"
 """The cells that show whether gradients are at their end."""
 
+GREY = "grey image"
+"""The cell of the image that lies in every ball from l-inf 0.5 on."""
+
 
 def draws_of(count: int) -> str:
     """Name of the cell of so many draws."""
@@ -67,6 +70,7 @@ def plan(
     *,
     on_grid: bool,
     blocked: str = "",
+    largest: float = 0.0,
 ) -> tuple[list[Cell], list[Skipped]]:
     """The cells of a matrix in the order they run, and what is missing.
 
@@ -78,6 +82,7 @@ def plan(
         learned: a network that imitates the purifier, where one was trained.
         on_grid: whether the images are 8-bit ones.
         blocked: why the deployed function cannot be differentiated, where it cannot.
+        largest: of the radii.
     """
     cells: list[Cell] = []
     skipped: list[Skipped] = []
@@ -150,6 +155,8 @@ def plan(
         says = f"PGD from {budget.restarts} starts"
         add(AGAIN, "white-box", says, repeated, best, **best_is)
         for count in budget.ladder if defence.random else ():
+            if count == budget.draws and not around:
+                continue  # that is the white-box attacker
             says = f"one of a ladder: means over {count} draws"
             drawn = defence.averaged(defence.route, count)
             add(draws_of(count), "white-box", says, pgd, drawn, carried=False)
@@ -163,7 +170,9 @@ def plan(
     if not substitutes:
         skip("transfer", "neither training images nor substitutes were given")
 
-    if "square" not in suite.labels or (blocked and not around):
+    # What goes around a purifier may answer otherwise than what is deployed.
+    asked = best is None or same["exact"]
+    if "square" not in suite.labels or not asked or (blocked and not around):
         says = f"{budget.queries} answers of what is deployed, no gradients"
         add("Square", "query", says, attacks.square(ball, budget.queries), queried)
     steps, queries = budget.decisions
@@ -175,6 +184,9 @@ def plan(
         jump = attacks.hopskipjump(ball, steps, queries)
         most = budget.decision_images
         add("decision-based", "query", "labels only", jump, queried, most=most)
+    if ball.name == "linf" and largest >= 0.5:
+        says = "all images become the same grey one, of which one label at most is right"
+        add(GREY, "oblivious", says, attacks.grey(ball), queried)
     if not on_grid:
         skip("white-box, 8-bit", "the images are not 8-bit ones")
     elif not blocked or around:

@@ -30,6 +30,7 @@ class Outcome:
         new: ``[e]``: share of the images that it was the first to break.
         gradients, forwards, seconds: what it cost, compiling included.
         command: which repeats it.
+        warnings: what its sweep warned of.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Outcome:
     forwards: int
     seconds: float
     command: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,6 +69,7 @@ class Audit:
             ``answer`` and, where there is a purifier, ``purified`` and ``purified_adv``.
         surface: offsets and mean loss around the images, where it could be measured.
         meta: data, versions, command, seconds.
+        complete: no attacker was left out for time or by `only`.
     """
 
     name: str
@@ -87,6 +90,7 @@ class Audit:
     examples: Mapping[str, np.ndarray]
     surface: tuple[np.ndarray, np.ndarray] | None
     meta: Mapping[str, Any]
+    complete: bool = True
 
     @property
     def doubts(self) -> list[str]:
@@ -97,7 +101,7 @@ class Audit:
     def exit_status(self) -> int:
         """0: all claims hold; 1: one is refuted; 2: nobody can say. Without a claim 0 or 2."""
         if not self.verdicts:
-            return 2 if self.doubts else 0
+            return 2 if self.doubts or not self.complete else 0
         status = [verdict.exit_status for verdict in self.verdicts]
         return 1 if 1 in status else max(status)
 
@@ -143,6 +147,11 @@ class Audit:
             "meta": dict(self.meta),
         }
 
+    @property
+    def warnings(self) -> list[str]:
+        """What the sweeps of the attackers warned of."""
+        return [f"{o.name}: {said}" for o in self.outcomes for said in o.warnings]
+
     def _certificate(self) -> dict[str, Any] | None:
         found = self.certificate
         if found is None:
@@ -168,6 +177,8 @@ class Audit:
                 "## Not tested",
                 "\n".join(f"- {row.name}: {row.reason}" for row in self.skipped),
             ]
+        if self.warnings:
+            parts += ["## Warnings", "\n".join(f"- {said}" for said in self.warnings)]
         parts += [
             "## How it was measured",
             "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in self.meta.items()),
@@ -177,8 +188,9 @@ class Audit:
     def __str__(self) -> str:
         tables = [self._matrix("simple"), self._explained("simple"), self._checked("simple")]
         missing = [f"not tested: {row.name} ({row.reason})" for row in self.skipped]
+        warned = "\n".join(f"warning: {said}" for said in self.warnings)
         return "\n\n".join(
-            part for part in [*tables, "\n".join(missing), self._verdicts("simple")] if part
+            part for part in [*tables, "\n".join(missing), warned, self._verdicts("simple")] if part
         )
 
     def _verdicts(self, style: str) -> str:
@@ -253,7 +265,11 @@ def summary(audit: Audit) -> str:
 
 def _plain(record: Any) -> dict[str, Any]:
     return {
-        field.name: value.tolist() if isinstance(value, np.ndarray) else value
+        field.name: value.tolist() if isinstance(value, np.ndarray) else _listed(value)
         for field in dataclasses.fields(record)
         for value in [getattr(record, field.name)]
     }
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

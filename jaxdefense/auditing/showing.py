@@ -26,17 +26,19 @@ def examples(
 
     Returns:
         ``x``, ``x_adv`` ``[m, h, w, c]``, labels ``y``, the defence's ``clean_answer`` and
-        ``answer`` ``[m]``; ``purified`` and ``purified_adv`` where there is a purifier.
+        ``answer`` ``[m]``; ``purified`` and ``purified_adv`` where there is a purifier; ``by``,
+        who attacked.
     """
     x, y = x[:_SHOWN], y[:_SHOWN]
     attacked = defence.averaged(defence.route, budget.draws)
     try:
-        crafted = craft(attacks.pgd(ball, budget.steps), attacked, x, y, eps, key)
+        by, crafted = "White-box", craft(attacks.pgd(ball, budget.steps), attacked, x, y, eps, key)
     except (ValueError, TypeError, NotImplementedError):  # it cannot be differentiated
+        by = "Square, without gradients,"
         crafted = craft(attacks.square(ball, budget.queries), defence.scored, x, y, eps, key)
     keys = example_keys(key, len(x))
     answer = lambda images: _call(defence.scored, keys, images).argmax(-1)
-    shown = {"x": x, "x_adv": crafted.x_adv, "y": y}
+    shown = {"x": x, "x_adv": crafted.x_adv, "y": y, "by": np.array(by)}
     shown |= {"clean_answer": answer(x), "answer": answer(crafted.x_adv)}
     if defence.purifier is not None:
         shown["purified"] = _call(defence.purifier, keys, x)
@@ -45,7 +47,14 @@ def examples(
 
 
 def surface(defence: Defence, x, y, eps: float, key) -> tuple[np.ndarray, np.ndarray] | None:
-    """Offsets and mean loss ``[p, p]`` around a few images; None beyond l-inf radii of 1."""
+    """Offsets and mean loss ``[p, p]`` around a few images; None where there is no gradient.
+
+    Args:
+        defence: what is audited.
+        x, y: images and labels.
+        eps: how far every pixel moves.
+        key: of directions.
+    """
     try:
         found = loss_surface(defence.attacked, x[:_AROUND], y[:_AROUND], min(eps, 1.0), key=key)
     except (InputError, ValueError, TypeError, NotImplementedError):  # it has no gradient at all

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from jaxdefense.cli.launching import one_line_errors, take
 from jaxdefense.cli.subject import Subject
 from jaxdefense.errors import InputError, UnknownNameError
 
@@ -24,7 +25,8 @@ class Audit(Subject):
         jaxdefense audit my_defence:build --data mnist --budget quick --claim 0.92@linf:0.3
 
     Exit status 0 where every claim holds, 1 where one is weakened or broken, 2 where the evaluation
-    is unreliable. Writes audit.json, audit.md and audit.html.
+    is unreliable or attackers were left out, 3 where something stands in the way of an audit.
+    Writes audit.json, audit.md and audit.html.
     """
 
     radii: tuple[float, ...] | None = None
@@ -45,6 +47,10 @@ class Audit(Subject):
 
     def run(self) -> None:
         """Prints the audit and writes its reports."""
+        with one_line_errors(status=3):
+            self._run()
+
+    def _run(self) -> None:
         import jaxdefense
         from jaxdefense.auditing import audit
         from jaxdefense.auditing.defence import as_defence
@@ -64,7 +70,7 @@ class Audit(Subject):
         # What repeats one attacker does not take the place of the whole.
         slug = re.sub(r"[^a-z0-9]+", "-", (self.only or "").lower()).strip("-")
         reports = output / f"only-{slug}" if self.only else output
-        words = [w for w in sys.argv[1:] if w]
+        words = take([word for word in sys.argv[1:] if word], "--only", "")[1]
         found = audit(
             defence, x, y, self.radii, key,
             ball=BALLS[self.norm], budget=self.budget, claims=self.claim, seconds=self.seconds,

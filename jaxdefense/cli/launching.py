@@ -31,7 +31,7 @@ def launch(
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     with one_line_errors():
-        preset, rest = _take(arguments, "--preset", default)
+        preset, rest = take(arguments, "--preset", default)
         if preset not in presets:
             raise UnknownNameError("preset", preset, presets)
         description = (
@@ -43,7 +43,7 @@ def launch(
         main(config)
 
 
-def _take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:
+def take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]:
     """The value of one option, and the arguments without it."""
     value, rest, remaining = default, [], iter(arguments)
     for argument in remaining:
@@ -70,7 +70,14 @@ def use_compilation_cache() -> None:
 
 
 class one_line_errors:
-    """An error the user can act on ends the program as one message, without a traceback."""
+    """An error the user can act on ends the program as one message, without a traceback.
+
+    Args:
+        status: that the program exits with then.
+    """
+
+    def __init__(self, status: int = 1) -> None:
+        self.status = status
 
     def __enter__(self) -> None:
         warnings.showwarning = lambda message, *_: print(f"warning: {message}", file=sys.stderr)
@@ -78,7 +85,7 @@ class one_line_errors:
     def __exit__(self, kind, error, traceback) -> None:
         if isinstance(error, JaxdefenseError):
             print(f"error: {error}", file=sys.stderr)
-            raise SystemExit(1) from None
+            raise SystemExit(self.status) from None
         if isinstance(error, KeyboardInterrupt):
             print("interrupted: run the same command again to go on", file=sys.stderr)
             raise SystemExit(130) from None

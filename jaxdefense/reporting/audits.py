@@ -80,6 +80,7 @@ def _page(audit: Audit, told: dict[str, Any], text: str) -> str:
         audit=told,
         summary=summary(audit),
         doubts=audit.doubts,
+        warned=audit.warnings,
         chart=chart(audit.norm, told["radii"], lines, claims),
         radii=[f"{radius:.4g}" for radius in told["radii"]],
         examples=_examples(audit),
@@ -112,7 +113,7 @@ def _examples(audit: Audit) -> dict[str, Any] | None:
         ]
         for i, label in enumerate(labels)
     ]
-    return {"titles": list(columns), "rows": rows}
+    return {"titles": list(columns), "rows": rows, "by": str(shown["by"])}
 
 
 def _image(image: np.ndarray) -> str:

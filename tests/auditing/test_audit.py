@@ -17,6 +17,7 @@ from jaxdefense.auditing import BUDGETS, audit
 from jaxdefense.auditing.claims import BROKEN, HOLDS, UNRELIABLE
 from jaxdefense.auditing.defence import as_defence
 from jaxdefense.auditing.matrix import Matrix
+from jaxdefense.auditing.plan import GREY, plan
 from jaxdefense.auditing.result import SCHEMA
 from jaxdefense.data import as_images
 from jaxdefense.defenses import smoothed
@@ -112,7 +113,8 @@ def test_a_linear_classifier_keeps_what_its_closed_form_says(case, linear):
     slopes[np.arange(40), y], margins[np.arange(40), y] = 1.0, np.inf
     distance = (margins / slopes).min(-1)  # without the box, so a lower bound
     radii = np.quantile(distance, [0.2, 0.5]).astype(np.float32)
-    claim = jd.auditing.Claim(float((distance > radii[1]).mean()), "linf", float(radii[1]))
+    # Of 40 images a fifth more or less says nothing.
+    claim = jd.auditing.Claim(float((distance > radii[1]).mean()) - 0.2, "linf", float(radii[1]))
     found = audit(classifier, x, y, radii, KEY, budget=TINY, claims=[claim])
     np.testing.assert_allclose(
         found.worst.robust_accuracy[1:], (distance[:, None] > radii).mean(0), atol=0.051
@@ -177,11 +179,12 @@ def test_random_defences_are_judged_by_their_most_frequent_answer(case):
 
 def test_a_smoothed_classifier_brings_its_certificate(case):
     classifier, x, y = case
-    vote = smoothed(classifier, 0.1, draws=11)
+    vote = smoothed(classifier, 0.1, draws=101)
     found = audit(vote, x, y, [0.02, 0.05], KEY, ball=jd.l2, budget=TINY, claims=["0.3@l2:0.02"])
     assert found.certificate is not None
     proven = found.certificate.accuracy(found.radii)
-    assert (found.worst.robust_accuracy >= proven - 1e-9).all()
+    # What is proven is of endless draws: an image at the edge of a class may fail by chance.
+    assert (found.worst.robust_accuracy >= proven - 1.5 / len(x)).all()
     assert (found.verdicts[0].outcome, found.verdicts[0].decided_by) in (
         (HOLDS, "certificate"), (HOLDS, found.outcomes[-1].name),
     )  # fmt: skip
@@ -270,6 +273,7 @@ def test_attackers_that_are_missing_make_the_evaluation_unreliable(case):
         found = audit(*given, **claim, **only)
         assert found.verdicts[0].outcome == UNRELIABLE
         assert found.exit_status == 2
+        assert dataclasses.replace(found, verdicts=(), checks=()).exit_status == 2
     assert "only 'oblivious' was wanted" in {row.reason for row in found.skipped}
 
 
@@ -283,6 +287,26 @@ def test_only_what_is_deployed_is_scored(case):
     found = audit(defence, x, y, [1e-4], KEY, budget=TINY)
     assert found.clean_accuracy == 1.0
     assert found.worst.robust_accuracy[-1] > 0.9
+
+
+def test_what_is_deployed_is_asked_where_gradients_go_around_it(case):
+    """AutoAttack's Square asks the way around, which may answer otherwise."""
+    classifier, *_ = case
+    parts = {"classifier": classifier, "purifier": jd.defenses.bit_depth(2)}
+    for deployed, asked in ((None, False), (lambda x: classifier(x), True)):
+        defence = as_defence(jd.Defence(deployed=deployed, differentiable=False, **parts))
+        cells, _ = plan(defence, jd.linf, BUDGETS["standard"], {}, None, on_grid=True)
+        assert ("Square" in {cell.name for cell in cells}) is asked
+
+
+def test_from_one_half_on_nobody_keeps_more_than_the_largest_class(case):
+    """Of a function without any gradient either: all images can be made the same grey one."""
+    _, x, y = case
+    nearest = lambda point: jnp.argmin(((point[:, None] - x[None]) ** 2).sum((2, 3, 4)), 1)
+    found = audit(lambda x: jnp.eye(3)[y][nearest(x)], x, y, [0.01, 0.5], KEY, budget=TINY)
+    assert GREY in names(found)
+    assert found.worst.robust_accuracy[-1] <= np.bincount(y).max() / len(y)
+    assert {check.name: check.outcome for check in found.checks}["grey image"] == "pass"
 
 
 def test_probabilities_of_the_whole_leave_logits_of_its_parts_alone(case):
@@ -345,6 +369,9 @@ def test_a_defence_is_taken_apart_as_far_as_it_says(case):
     assert found.purifier is whole.purifier
     assert as_defence(jd.Defence(deployed=whole, name="mine")).classifier is classifier
     assert as_defence(classifier).undefended is None
+    parts = as_defence(jd.Defence(classifier=classifier, purifier=whole.purifier))
+    assert parts.route is parts.attacked  # its own gradient is as good as it says
+    assert parts.composed
     with pytest.raises(InputError, match="something to deploy"):
         jd.Defence()
     with pytest.raises(InputError, match="must be a function"):
