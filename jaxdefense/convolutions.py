@@ -70,17 +70,18 @@ def _evaluate(jaxpr, consts, often, *args):
     for equation in jaxpr.eqns:
         inputs = [read(atom) for atom in equation.invars]
         primitive = equation.primitive
-        if primitive is lax.conv_general_dilated_p:
-            outputs = [_canonical(inputs[0], inputs[1], equation.params, often)]
-        elif (pooled := _pooled(equation, inputs)) is not None:
-            outputs = [pooled]
-        elif primitive.name in _CALLS:
-            inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
-            outputs = _evaluate(inner.jaxpr, inner.consts, often, *inputs)
-        else:
-            outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
-            if not primitive.multiple_results:
-                outputs = [outputs]
+        with equation.ctx.manager:  # what the user had set there, such as a way to draw numbers
+            if primitive is lax.conv_general_dilated_p:
+                outputs = [_canonical(inputs[0], inputs[1], equation.params, often)]
+            elif (pooled := _pooled(equation, inputs)) is not None:
+                outputs = [pooled]
+            elif primitive.name in _CALLS:
+                inner = equation.params.get("jaxpr") or equation.params["call_jaxpr"]
+                outputs = _evaluate(inner.jaxpr, inner.consts, often, *inputs)
+            else:
+                outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+                if not primitive.multiple_results:
+                    outputs = [outputs]
         values |= dict(zip(equation.outvars, outputs, strict=True))
     return [read(atom) for atom in jaxpr.outvars]
 
@@ -89,8 +90,8 @@ def canonicalize(function: Callable[..., Any], often: bool = True) -> Callable[.
     """The same function with every convolution written NHWC, HWIO -> NHWC.
 
     Apply it to a *whole gradient step*: the gradient of a canonicalized forward pass makes new
-    convolutions. Loops inside the function are left as they are. Worth it inside a compiled loop
-    on a CPU only.
+    convolutions. Loops inside the function are left as they are. Worth it on a CPU only: inside a
+    compiled loop, or where thin convolutions or max pools take much of the time.
 
     Args:
         function: pytrees of arrays to a pytree of arrays.

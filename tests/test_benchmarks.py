@@ -133,7 +133,8 @@ def test_a_certificate_that_is_too_large_is_found_out(factor, broken):
     proof = soundness.Proof(
         "planted", "linf", radius, (attacks.pgd(linf, 10),), sign, lambda x: sign(x).argmax(-1)
     )  # fmt: skip
-    within, beyond = soundness.rows_of(proof, ground, soundness.Config(multiples=(2.0,)))
+    config = soundness.Config(multiples=(2.0, 1e4))  # at most from black to white
+    within, beyond, _ = soundness.rows_of(proof, ground, config)
     assert within["broken"] == (5 if broken else 0)
     assert beyond["broken"] == within["certified"] == 5
 

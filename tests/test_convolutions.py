@@ -321,3 +321,13 @@ def test_pools_that_overlap_or_reach_beyond_stay_as_they_are(settings):
     function = jax.grad(lambda x: nn.max_pool(x, (2, 2), **options).sum())
     x = jax.random.normal(KEY, (1, 7, 7, 2))
     np.testing.assert_array_equal(canonicalize(function)(x), function(x))
+
+
+def test_what_the_user_has_set_around_an_operation_is_kept():
+    def drawn(key):
+        with jax.threefry_partitionable(False):
+            return jax.random.uniform(key, (4, 3))
+
+    key = jax.random.key(0)
+    assert not np.array_equal(drawn(key), jax.random.uniform(key, (4, 3)))
+    np.testing.assert_array_equal(jax.jit(canonicalize(drawn))(key), drawn(key))

@@ -116,11 +116,12 @@ def bounded(ground: Ground, config: Config) -> Proof:
 def rows_of(proof: Proof, ground: Ground, config: Config) -> list[dict[str, Any]]:
     """How many of the certified images each attack breaks, within the radius and beyond."""
     certain = proof.radius > 0
+    widest = {"linf": 1.0, "l2": ground.x[0].size ** 0.5}[proof.norm]  # from black to white
     rows = []
     for attack in proof.attacks:
         for factor in (WITHIN, *config.multiples):
             # An image without a certificate is attacked at no radius, and does not count.
-            eps = np.where(certain, factor * proof.radius, 0.0)
+            eps = np.where(certain, np.minimum(factor * proof.radius, widest), 0.0)
             made = jd.craft(attack, proof.source, ground.x, ground.y, eps, ground.key)
             answer = proof.answer(made.x_adv)
             broken = certain & (answer != ground.y) & (answer >= 0)

@@ -58,8 +58,8 @@ def carlini_wagner(
         searches: 9 in l2, 20 in l-inf; in l-inf only ``searches * steps`` matters as a total.
         steps: of one search; 1000 in l2, 50 in l-inf.
         step_size: of Adam in w, whose change is about twice the pixel's. In l2 the authors' 0.01,
-            larger for less than 500 steps (``5 / steps``, at most 0.1): with theirs so few steps
-            barely move a black pixel. In l-inf 0.02.
+            larger for less than 500 steps (``5 / steps``): with theirs so few barely move a black
+            pixel. In l-inf 0.02.
         initial_c: the first c, per logit (1e-3 in the authors' code). By default it is read off the
             clean image's margin and gradient, so that the logits' scale does not matter; in l-inf
             one far below that leaves too few steps.
@@ -92,7 +92,7 @@ def carlini_wagner(
             f"carlini_wagner needs searches >= 1 and steps >= 1, got {searches} and {steps}"
         )
     if step_size is None:
-        step_size = min(max(0.01, 5 / steps), 0.1) if ball.name == "l2" else 0.02
+        step_size = max(0.01, 5 / steps) if ball.name == "l2" else 0.02
     if not step_size > 0 or (initial_c is not None and not initial_c > 0) or confidence < 0:
         raise InputError(
             f"carlini_wagner needs step_size > 0, initial_c > 0 and confidence >= 0, got "

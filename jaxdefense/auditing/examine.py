@@ -64,7 +64,7 @@ def examine(
     else:
         reason = "no classifier was given besides what is deployed" if len(right) else _NONE_LEFT
         found.append(masking.untested("label leak", reason))
-    found.append(masking.grey_image(worst, y))
+    found.append(masking.grey_image(matrix.before_grey, y))
     return tuple(found)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdefense.attacks import Attack
 from jaxdefense.auditing.defence import Defence
-from jaxdefense.auditing.plan import AGAIN, Cell
+from jaxdefense.auditing.plan import GREY, Cell
 from jaxdefense.auditing.result import Outcome
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation import Robustness, recall, sweep
@@ -60,6 +60,11 @@ class Matrix:
         """The worst case over all attackers of the defence so far."""
         return self.history[-1][1]
 
+    @property
+    def before_grey(self) -> Robustness:
+        """The worst case over all attackers but the grey image, which needs no skill."""
+        return ([found for name, found in self.history if name != GREY] or [self.worst])[-1]
+
     def measure(self, cell: Cell) -> None:
         """One attacker."""
         began = time.monotonic()
@@ -69,9 +74,7 @@ class Matrix:
             curve = shown = self._sweep(cell.attack, self.defence.undefended, None, None)
         elif cell.carried and self.history:
             chosen = self._chosen(cell.most)
-            # With the key of the white-box attacker, restarts would begin where that one began.
-            key = jax.random.fold_in(self.key, 1) if cell.name == AGAIN else None
-            curve = self._sweep(cell.attack, *self._target(cell), self._until(chosen), key)
+            curve = self._sweep(cell.attack, *self._target(cell), self._until(chosen))
             curve = _only(curve, chosen)
         else:
             curve = shown = self._sweep(cell.attack, *self._target(cell), None)
@@ -136,10 +139,8 @@ class Matrix:
         deployed: Classifier,
         surrogate: Classifier | None,
         after: Robustness | None,
-        key: jax.Array | None = None,
     ) -> Robustness:
-        key = self.key if key is None else key
-        given = (attack, deployed, self.x, self.y, self.radii, key, surrogate)
+        given = (attack, deployed, self.x, self.y, self.radii, self.key, surrogate)
         # A curve that stands by itself costs what it costs; what it shares with others is dropped.
         if self.folder is not None and _can_be_kept(given):
             found = recall(self.folder, *given, after=after, progress=None)
@@ -153,7 +154,8 @@ class Matrix:
             gradients=found.evaluations.gradients - before.gradients,
             forwards=found.evaluations.forwards - before.forwards,
         )
-        return dataclasses.replace(found, evaluations=spent)
+        own = tuple(said for said in found.warnings if said not in after.warnings)
+        return dataclasses.replace(found, evaluations=spent, warnings=own)
 
 
 def _only(curve: Robustness, chosen: np.ndarray) -> Robustness:

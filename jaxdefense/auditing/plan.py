@@ -151,8 +151,9 @@ def plan(
         says = f"looks for the closest image that fools, {way}"
         add("minimum norm", "white-box", says, minimum, best, **best_is)
         add(MORE, "white-box", f"whether more is to be found, {way}", longer, best, **best_is)
-        repeated = attacks.restarts(pgd, budget.restarts)
-        says = f"PGD from {budget.restarts} starts"
+        # The first of them is the start of the white-box attacker.
+        repeated = attacks.restarts(pgd, budget.restarts + 1)
+        says = f"PGD from {budget.restarts} further starts"
         add(AGAIN, "white-box", says, repeated, best, **best_is)
         for count in budget.ladder if defence.random else ():
             if count == budget.draws and not around:
@@ -184,15 +185,16 @@ def plan(
         jump = attacks.hopskipjump(ball, steps, queries)
         most = budget.decision_images
         add("decision-based", "query", "labels only", jump, queried, most=most)
-    if ball.name == "linf" and largest >= 0.5:
-        says = "all images become the same grey one, of which one label at most is right"
-        add(GREY, "oblivious", says, attacks.grey(ball), queried)
     if not on_grid:
         skip("white-box, 8-bit", "the images are not 8-bit ones")
     elif not blocked or around:
         says = "PGD whose result is saved as an image file"
         whole = {"carried": False, **best_is}
         add("white-box, 8-bit", "white-box", says, attacks.eight_bit(pgd), best, **whole)
+    # The last, so that what the others leave tells how good they are.
+    if ball.name == "linf" and largest >= 0.5:
+        says = "all images become the same grey one, of which one label at most is right"
+        add(GREY, "oblivious", says, attacks.grey(ball), queried)
     return cells, skipped
 
 

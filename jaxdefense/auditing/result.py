@@ -144,6 +144,7 @@ class Audit:
             "eps": self.eps,
             "certificate": self._certificate(),
             "exit_status": self.exit_status,
+            "complete": self.complete,
             "meta": dict(self.meta),
         }
 
@@ -203,6 +204,8 @@ class Audit:
         if not self.verdicts and self.doubts:
             failed = ", ".join(self.doubts)
             lines.append(f"{mark}{UNRELIABLE.capitalize()}{mark}: failed checks: {failed}.")
+        if not self.verdicts and not self.complete:
+            lines.append(f"{mark}{UNRELIABLE.capitalize()}{mark}: attackers were left out.")
         return ("\n\n" if style == "pipe" else "\n").join(lines)
 
     def _matrix(self, style: str) -> str:

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shlex
 import sys
+import traceback
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ import tyro
 
 from jaxdefense.cli.launching import one_line_errors, take
 from jaxdefense.cli.subject import Subject
-from jaxdefense.errors import InputError, UnknownNameError
+from jaxdefense.errors import InputError, JaxdefenseError, UnknownNameError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +49,13 @@ class Audit(Subject):
     def run(self) -> None:
         """Prints the audit and writes its reports."""
         with one_line_errors(status=3):
-            self._run()
+            try:
+                self._run()
+            except JaxdefenseError:
+                raise
+            except Exception:  # of the user's own code too: 1 would say that a claim is refuted
+                traceback.print_exc()
+                raise SystemExit(3) from None
 
     def _run(self) -> None:
         import jaxdefense

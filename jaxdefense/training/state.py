@@ -91,8 +91,8 @@ def make_step(
     device, ``order`` is this epoch's permutation, and the step number picks the batch. Randomness
     is ``fold_in(key, step)``, so a step is a function of the state and nothing before it.
 
-    Turns are updates one after another within a step: a branch that picks one of them would make
-    the gradients of convolutions many times slower on a CPU.
+    Turns are updates one after another within a step: in a branch that picks one of them the
+    gradients of convolutions would be left as they are, many times slower on a CPU.
 
     Objectives that differ by the arrays they hold only (another seed's purifier) share a program.
     """

@@ -179,7 +179,7 @@ def test_random_defences_are_judged_by_their_most_frequent_answer(case):
 
 def test_a_smoothed_classifier_brings_its_certificate(case):
     classifier, x, y = case
-    vote = smoothed(classifier, 0.1, draws=101)
+    vote = smoothed(classifier, 0.1, draws=11)
     found = audit(vote, x, y, [0.02, 0.05], KEY, ball=jd.l2, budget=TINY, claims=["0.3@l2:0.02"])
     assert found.certificate is not None
     proven = found.certificate.accuracy(found.radii)
@@ -304,9 +304,8 @@ def test_from_one_half_on_nobody_keeps_more_than_the_largest_class(case):
     _, x, y = case
     nearest = lambda point: jnp.argmin(((point[:, None] - x[None]) ** 2).sum((2, 3, 4)), 1)
     found = audit(lambda x: jnp.eye(3)[y][nearest(x)], x, y, [0.01, 0.5], KEY, budget=TINY)
-    assert GREY in names(found)
+    assert names(found)[-1] == GREY  # after those whose strength it is to tell
     assert found.worst.robust_accuracy[-1] <= np.bincount(y).max() / len(y)
-    assert {check.name: check.outcome for check in found.checks}["grey image"] == "pass"
 
 
 def test_probabilities_of_the_whole_leave_logits_of_its_parts_alone(case):
