@@ -34,6 +34,7 @@ class Setting:
         substitute, substitute_width: of the attacker's network of a different architecture;
             "lenet_like" has two 3x3 convolutions with batch norm and one hidden dense layer.
         autoencoder_widths: channels of the autoencoder's three convolutions.
+        brightness: of its untrained images; the mean of the data where that is dark.
         components: of the PCA among the controls.
         classifier: trainings of all classifiers that are compared.
         autoencoder: of autoencoders.
@@ -57,6 +58,7 @@ class Setting:
     substitute: str
     substitute_width: int | None
     autoencoder_widths: tuple[int, ...]
+    brightness: float
     components: int
     classifier: Training
     autoencoder: Training
@@ -155,8 +157,16 @@ class Workshop:
     @property
     def autoencoder(self) -> nn.Module:
         """The autoencoder's."""
-        widths = self.setting.autoencoder_widths
-        return models.build("pooling_autoencoder", widths=widths, dtype=compute_dtype())
+        return models.build("pooling_autoencoder", **self.autoencoding)
+
+    @property
+    def autoencoding(self) -> dict[str, Any]:
+        """Settings of whatever encodes and decodes."""
+        setting = self.setting
+        return {
+            "widths": setting.autoencoder_widths, "brightness": setting.brightness,
+            "dtype": compute_dtype(),
+        }  # fmt: skip
 
     def classifier(self, part: str, purifier: Purifier | None = None, **given: Any) -> Frozen:
         """A trained classifier, behind a purifier where there is one."""
@@ -279,10 +289,7 @@ class Workshop:
     def nets(self, lambdas, gammas, first: bool) -> Iterator[tuple[str, Classifier]]:
         """Classifiers of the autoencoder's code, by how reconstruction entered their training."""
         data = self.study.data
-        model = models.build(
-            "encoder_classifier", data.num_classes,
-            widths=self.setting.autoencoder_widths, dtype=compute_dtype(),
-        )  # fmt: skip
+        model = models.build("encoder_classifier", data.num_classes, **self.autoencoding)
         net = lambda part, **given: harness.train_jointly(
             self.few, part, model, dataclasses.replace(self.setting.other, shift=0), **given
         )[0]

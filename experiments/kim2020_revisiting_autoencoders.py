@@ -38,9 +38,9 @@ MNIST = Setting(
     substitute="lenet_like",
     substitute_width=None,
     autoencoder_widths=(8, 16, 16),
+    brightness=0.13,
     components=64,
     classifier=Training(epochs=5, shift=2),
-    # Large steps end in an autoencoder that paints everything black.
     autoencoder=Training(epochs=3, batch_size=32, lr=1e-3),
     other=Training(epochs=2, shift=2),
     hardening=Training(epochs=5, lr=1e-3),
@@ -64,6 +64,7 @@ CIFAR = Setting(
     substitute="resnet20",
     substitute_width=8,
     autoencoder_widths=(8, 16, 32),
+    brightness=0.5,
     components=128,
     classifier=Training(epochs=10, shift=2),
     autoencoder=Training(epochs=8, batch_size=32, lr=1e-3),

@@ -6,6 +6,7 @@ transposed ones (figure 1), and a net whose head classifies the code while the d
 training only (figure 3). The paper gives neither widths nor sizes of the head.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -40,10 +41,14 @@ class PoolingDecoder(nn.Module, kw_only=True):
 
     Attributes:
         widths: those of the encoder.
+        brightness: of the grey images that an untrained one makes. Of dark images (MNIST: 0.13) it
+            should be their mean: from 0.5 the first steps push every pixel down, ReLUs die, and
+            five trainings of six end in black images.
         dtype: dtype of the computation; the output stays float32.
     """
 
     widths: Sequence[int] = (16, 32, 32)
+    brightness: float = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -57,7 +62,8 @@ class PoolingDecoder(nn.Module, kw_only=True):
             # An odd image is halved upwards, so its double is one pixel too large.
             height, width = (-(-size // 2 ** (depth - 1)) for size in like.shape[1:3])
             code = nn.relu(doubled[:, :height, :width])
-        output = _convolution(like.shape[-1], self.dtype)(code)
+        start = nn.initializers.constant(math.log(self.brightness / (1 - self.brightness)))
+        output = _convolution(like.shape[-1], self.dtype, bias_init=start)(code)
         return nn.sigmoid(output.astype(jnp.float32))
 
 
@@ -67,6 +73,7 @@ class PoolingAutoencoder(nn.Module, kw_only=True):
     Attributes:
         widths: channels of the encoder's convolutions; one pooling less than there are of them.
             ``(16, 32, 32)`` takes 28x28 images to a 7x7 code; ``(32, 64, 128)`` is for CIFAR-10.
+        brightness: of untrained images, see `PoolingDecoder`.
         dtype: dtype of the computation; parameters and output stay float32.
 
     Example:
@@ -78,13 +85,17 @@ class PoolingAutoencoder(nn.Module, kw_only=True):
     """
 
     widths: Sequence[int] = (16, 32, 32)
+    brightness: float = 0.5
     dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
         """Images float32 of the shape of ``x`` in ``[0, 1]``; ``train`` changes nothing."""
         code = PoolingEncoder(widths=self.widths, dtype=self.dtype, name="encoder")(x)
-        return PoolingDecoder(widths=self.widths, dtype=self.dtype, name="decoder")(code, x)
+        decoder = PoolingDecoder(
+            widths=self.widths, brightness=self.brightness, dtype=self.dtype, name="decoder"
+        )
+        return decoder(code, x)
 
 
 class EncoderClassifier(nn.Module, kw_only=True):
@@ -94,6 +105,7 @@ class EncoderClassifier(nn.Module, kw_only=True):
         widths: channels of the encoder's convolutions, see `PoolingAutoencoder`.
         hidden: sizes of the dense hidden layers, each followed by ReLU.
         num_classes: size of the logits.
+        brightness: of untrained images, see `PoolingDecoder`.
         dtype: dtype of the computation; parameters, logits and images stay float32.
 
     Example:
@@ -109,12 +121,15 @@ class EncoderClassifier(nn.Module, kw_only=True):
     widths: Sequence[int] = (16, 32, 32)
     hidden: Sequence[int] = (128,)
     num_classes: int = 10
+    brightness: float = 0.5
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
         """The three parts; all of them get variables from ``init``."""
         self.encoder = PoolingEncoder(widths=self.widths, dtype=self.dtype)
-        self.decoder = PoolingDecoder(widths=self.widths, dtype=self.dtype)
+        self.decoder = PoolingDecoder(
+            widths=self.widths, brightness=self.brightness, dtype=self.dtype
+        )
         self.head = [nn.Dense(n, dtype=self.dtype) for n in (*self.hidden, self.num_classes)]
 
     def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
@@ -144,6 +159,6 @@ class EncoderClassifier(nn.Module, kw_only=True):
         return last(code).astype(jnp.float32)
 
 
-def _convolution(features: int, dtype: Any) -> nn.Conv:
+def _convolution(features: int, dtype: Any, **given: Any) -> nn.Conv:
     he_normal = nn.initializers.he_normal()
-    return nn.Conv(features, (3, 3), padding=1, kernel_init=he_normal, dtype=dtype)
+    return nn.Conv(features, (3, 3), padding=1, kernel_init=he_normal, dtype=dtype, **given)

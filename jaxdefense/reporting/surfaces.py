@@ -40,7 +40,9 @@ def surface_panels(
         raise InputError("no loss surface to draw: there are no panels")
     columns = min(columns, len(panels))
     rows = -(-len(panels) // columns)
-    fig = Figure(figsize=(2.3 * columns + 1.0, 2.35 * rows + 0.3), layout="constrained")
+    lines = 1 + max(title.count("\n") for title in panels)
+    height = (2.4 + 0.2 * lines) * rows + 0.3
+    fig = Figure(figsize=(2.3 * columns + 1.0, height), layout="constrained")
     items = list(panels.items())
     for row in range(rows):
         shown = items[row * columns : (row + 1) * columns]

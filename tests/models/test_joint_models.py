@@ -46,6 +46,16 @@ def test_images_of_any_size_come_back_in_their_shape(image):
     assert jax.eval_shape(purifier.apply, shapes_of(purifier, image), x).shape == x.shape
 
 
+def test_an_untrained_decoder_makes_images_of_its_brightness():
+    black = jnp.zeros((1, 8, 8, 1))
+    for name in ("pooling_autoencoder", "encoder_classifier"):
+        model = models.build(name, widths=(2, 4, 4), brightness=0.13)
+        variables = model.init(jax.random.key(0), black)
+        method = "reconstruct" if name == "encoder_classifier" else "__call__"
+        made = model.apply(variables, black, method=method)
+        np.testing.assert_allclose(made, 0.13, rtol=1e-5)
+
+
 def test_the_code_is_what_two_poolings_leave():
     encoder = PoolingEncoder(widths=(2, 3, 4))
     for side, expected in ((28, 7), (32, 8), (15, 4)):
