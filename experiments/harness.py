@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 from jax.tree_util import Partial
+from tqdm import tqdm
 
 from experiments import together
 from jaxdefense import Frozen, Purified, models
@@ -135,10 +136,23 @@ def train_classifier(
 def train_autoencoder(
     study: Study, part: str, model: nn.Module, training: Training
 ) -> tuple[Frozen, list[dict[str, float]]]:
-    """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
+    """An autoencoder that reconstructs clean images; arguments as in `train_classifier`.
+
+    Says so where its training failed: it may end in one picture for all images, and whatever is
+    measured behind that tells nothing of the defence.
+    """
     measure = Reconstruction(Partial(_behind, None, model))
     objective = reconstruction(model)
-    return _train(study, part, part[:3], model, training, objective, measure, _in_front(None))
+    trained = _train(study, part, part[:3], model, training, objective, measure, _in_front(None))
+    least = min(row["validation_loss"] for row in trained[1])
+    blind = float(as_images(study.x_val).var(axis=0).mean())
+    if not least < blind:
+        tqdm.write(
+            f"{study.data.title}, seed {study.seed}: {part} restores images no better than their "
+            f"mean does (mean squared error {least:.4f}; of the mean {blind:.4f}). Nothing behind "
+            "it is worth measuring: train it longer, at another learning rate or brightness"
+        )
+    return trained
 
 
 def train_jointly(

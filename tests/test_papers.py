@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import types
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from flax import linen as nn
 
 from experiments import (
     coverage,
+    harness,
     jung2022_u_autoencoder,
     measuring,
     paper_numbers,
@@ -268,6 +270,26 @@ def test_a_grid_is_what_each_radius_leaves_by_itself(tmp_path):
     assert [r.value for r in curves["nested"]] == [1, 0, 0]
     assert [r.value for r in curves["grid"]] == [1, 0, 1]
     assert (curves["grid"][2].low, curves["grid"][2].high) == pytest.approx(interval(4, 4))
+
+
+class Faded(nn.Module):
+    """Images times a number."""
+
+    start: float
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        return self.param("factor", nn.initializers.constant(self.start), (1, 1, 1, 1)) * x
+
+
+@pytest.mark.parametrize(("start", "said"), [(0.0, True), (1.0, False)])
+def test_an_autoencoder_that_restores_nothing_is_told(tmp_path, capsys, start, said):
+    study = studies.prepare(TINY, "gtsrb", "digits", 0, tmp_path, size=8, channels=1)
+    once = harness.Training(epochs=1, lr=1e-4)
+    harness.train_autoencoder(study, "autoencoder", Faded(start), once)
+    told = capsys.readouterr()
+    assert ("restores images no better than their mean" in told.out + told.err) == said
 
 
 def test_a_run_knows_what_all_its_starts_took(tmp_path, monkeypatch):

@@ -4,6 +4,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,10 +15,8 @@ from jaxdefense.auditing.budgets import BUDGETS, Budget
 from jaxdefense.auditing.claims import Claim, Verdict, judge
 from jaxdefense.auditing.controls import explanations
 from jaxdefense.auditing.defence import (
-    VOTES,
     Defence,
     LogProbabilities,
-    Voted,
     are_probabilities,
     as_defence,
     with_logits,
@@ -173,14 +172,12 @@ def audit(
         choose, draws = spent.certify
         certificate = certify(given.whole, images, labels, key, choose=choose, draws=draws)
     over("checks and certificate")
-    scored, steps, substitutes = given.scored, spent.steps, trained.substitutes
+    scored: Any = given.scored
+    steps, substitutes = spent.steps, trained.substitutes
     told = explanations(given, scored, images, labels, eps, ball, steps, substitutes, key)
     shown = examples(given, images, labels, eps, ball, spent, key)
     around = surface(given, images, labels, each_pixel(eps, ball, images[0].size), key)
     over("explanations and examples")
-    random: dict[str, str] = (
-        {"answers": f"the most frequent of {VOTES} draws"} if isinstance(scored, Voted) else {}
-    )
     first = matrix.history[0][1]
     return Audit(
         name=given.name,
@@ -205,7 +202,7 @@ def audit(
         meta={
             "about": about,
             "images": f"{len(images)} of shape {list(images.shape[1:])}",
-            **random,
+            "answers": f"the most frequent of {scored.draws} draws" if given.random else "one each",
             "accuracy of substitutes": trained.accuracy,
             "seconds": round(time.monotonic() - began, 1),
             "seconds of parts": spans,

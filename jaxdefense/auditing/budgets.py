@@ -17,7 +17,6 @@ class Budget:
         decisions: steps and queries of HopSkipJump; 0 steps for none.
         decision_images: it attacks at most so many of the images still standing.
         draws: of a random defence's randomness, for each gradient.
-        ladder: numbers of draws that are compared, ascending; the last but one is `draws`.
         epochs, n_train: of the networks that are trained to transfer attacks from.
         architectures: of the registry, besides the classifier's own.
         few: images for checks.
@@ -33,12 +32,16 @@ class Budget:
     decisions: tuple[int, int]
     decision_images: int
     draws: int
-    ladder: tuple[int, ...]
     epochs: int
     n_train: int
     architectures: tuple[str, ...]
     few: int
     certify: tuple[int, int]
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """Numbers of draws that are compared: does anybody find more with more of them?"""
+        return tuple(sorted({1, self.draws, 4 * self.draws}))
 
 
 BUDGETS = {
@@ -52,7 +55,6 @@ BUDGETS = {
         decisions=(0, 0),
         decision_images=0,
         draws=8,
-        ladder=(1, 8, 32),
         epochs=2,
         n_train=3000,
         architectures=(),
@@ -69,7 +71,6 @@ BUDGETS = {
         decisions=(15, 60),
         decision_images=32,
         draws=20,
-        ladder=(1, 20, 80),
         epochs=4,
         n_train=10_000,
         architectures=("lenet5",),
@@ -86,7 +87,6 @@ BUDGETS = {
         decisions=(40, 100),
         decision_images=64,
         draws=40,
-        ladder=(1, 40, 160),
         epochs=10,
         n_train=60_000,
         architectures=("lenet5", "resnet8"),

@@ -90,7 +90,7 @@ def at_radius(
         found.append(masking.untested("white-box", "needs an oblivious and a white-box attacker"))
     found += masking.further(matrix.new, curves.get("AutoAttack"), at, len(matrix.x))
     ladder = {count: curves[n] for count in budget.ladder if (n := draws_of(count)) in curves}
-    if not around and many is not None and budget.draws in budget.ladder:
+    if not around and many is not None:
         ladder[budget.draws] = many  # the white-box attacker is one of them
     if defence.random and len(ladder) > 1:
         found.append(masking.draws(dict(sorted(ladder.items())), at))

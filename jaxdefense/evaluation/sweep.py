@@ -211,10 +211,11 @@ def sweep(
     )
     if attack.minimal:
         distance = everywhere
-    # Nobody attacked again what had been broken before: that says nothing of this attack.
-    left = (np.minimum(smallest, known)[:, None] > grid).mean(0)
     if method == "nested" and attack.ball is not None:
         raw = robust  # no radius was measured by itself
+    told = (raw, robust)
+    if after is not None:  # what it broke was not attacked again, and says nothing of this attack
+        told = ((np.minimum(smallest, known)[:, None] > grid).mean(0),) * 2
     norm = "sigma" if attack.ball is None else attack.ball.name
     knowledge = "white-box" if white_box or knows(attacked, deployed) else "surrogate"
     result = Robustness(
@@ -238,15 +239,7 @@ def sweep(
         seed=tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel()),
         violations=found.violations,
         warnings=(
-            *suspicions(
-                raw if after is None else left,
-                robust if after is None else left,
-                grid,
-                labels,
-                norm,
-                found.violations,
-                found.attempts,
-            ),
+            *suspicions(*told, grid, labels, norm, found.violations, found.attempts),
             *undefined_losses(attack, lambda: count_classes(attacked, images, key)),
         ),
     )

@@ -25,7 +25,7 @@ from jaxdefense.errors import InputError, UnknownNameError
 
 TINY = dataclasses.replace(
     BUDGETS["quick"], steps=8, longer=10, restarts=2, minimum_steps=5, queries=20, few=16, draws=2,
-    ladder=(1, 2), certify=(20, 300), epochs=1, n_train=128,
+    certify=(20, 300), epochs=1, n_train=128,
 )  # fmt: skip
 # Audits of one function share their programs, so they belong to one worker.
 pytestmark = pytest.mark.xdist_group("audit")
