@@ -1,6 +1,8 @@
 """Cells that several scripts measure alike, without a word: their bars say how far they are."""
 
+import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,18 @@ def silent(line: str) -> None:
 curve = functools.partial(measuring.curve, progress=silent)
 shown = functools.partial(measuring.static, progress=silent)
 minimum = functools.partial(measuring.minimum, progress=silent)
+
+
+def known(defence: str, *given: Any, **settings: Any) -> Iterator[Record]:
+    """Examples shown to several functions, of which one is the very one that they are crafted on.
+
+    Args:
+        defence: the name of that one; an attacker who crafts on all that is scored is white-box.
+        *given, **settings: of `measuring.static`.
+    """
+    for record in shown(*given, **settings):
+        own = record.defence == defence
+        yield dataclasses.replace(record, knowledge=WHITE_BOX) if own else record
 
 
 def timed(study: Study, function: Any, size: int, repeats: int, **about: str) -> Record:

@@ -95,5 +95,5 @@ def _judged(
     )  # fmt: skip
     yield measuring.clean(study, model, "none", net)
     yield from measuring.curve(
-        study, model, "none", attack, net, (0.0, config.eps), progress=lambda line: None
+        study, model, "none", attack, net, (0.0, config.active_eps), progress=lambda line: None
     )

@@ -24,6 +24,7 @@ from pathlib import Path
 from experiments import ghosh2024_report, studies, together
 from experiments.ghosh2024_active import learned
 from experiments.ghosh2024_cells import lineup, measured
+from experiments.ghosh2024_looks import looked
 from experiments.ghosh2024_parts import Parts, train
 from experiments.harness import Training
 from experiments.publish import publish
@@ -36,7 +37,7 @@ SIXTEEN = tuple(k / 255 for k in range(17))
 CLASSIFIER = Training(epochs=15, batch_size=16, lr=1e-3)
 DENOISER = Training(epochs=15, batch_size=16, lr=1e-3)
 RETRAINED = Training(epochs=4, batch_size=16, lr=1e-3)
-ACTIVE = Training(epochs=10, batch_size=16, lr=1e-3)
+ACTIVE = Training(epochs=30, batch_size=16, lr=1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Config:
     """of PGD"""
     suite: str | None = "quick"
     """AutoAttack's version; none in preset smoke"""
-    restarts: tuple[int, int] = (40, 5)
+    restarts: tuple[int, int] = (40, 2)
     """steps and restarts of a stronger PGD"""
     queries: int = 500
     """of Square; with 0 neither it nor the stronger PGD is run"""
@@ -83,6 +84,8 @@ class Config:
     """of active learning: at first, more in each cycle, cycles"""
     active: Training = ACTIVE
     """of the classifier in each cycle"""
+    active_eps: float = 2 / 255
+    """of FGSM on it: at `eps` nothing is left to compare"""
     own_classifier: bool = True
     """also a classifier trained behind an untrained autoencoder, of the first seed"""
     perplexities: tuple[float, ...] = (5.0, 30.0, 50.0)
@@ -160,6 +163,7 @@ def main(config: Config) -> None:
         every = together.each(train_one, config.seeds)
         for parts in every:
             records += measured(team, config, parts)
+            records += looked(team, config, parts)
             done(f"seed {parts.study.seed}: attacked")
             records += learned(config, parts, team.fgsm)
             done(f"seed {parts.study.seed}: active learning")

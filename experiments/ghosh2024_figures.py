@@ -9,17 +9,12 @@ import scipy.special
 
 from experiments import readings
 from experiments.answers import Query
+from experiments.cells import WHITE_BOX
 from experiments.ghosh2024_active import LABELLING, STRATEGIES, called, sizes
-from experiments.ghosh2024_cells import (
-    WHITE_BOX,
-    Lineup,
-    Sight,
-    features,
-    planes,
-    sights,
-)
+from experiments.ghosh2024_cells import Lineup
+from experiments.ghosh2024_looks import Sight, features, planes, sights
 from experiments.ghosh2024_parts import AE, PURIFIERS, RETRAINED, SECOND, Parts, part_of
-from experiments.measuring import OBLIVIOUS
+from experiments.measuring import OBLIVIOUS, TRANSFER
 from experiments.views import View
 from jaxdefense.evaluation import calibration, grad_cam
 from jaxdefense.reporting import (
@@ -156,7 +151,7 @@ class Album:
             for name in PURIFIERS
             for knowledge in (OBLIVIOUS, WHITE_BOX)
         }
-        lines[SECOND] = (SECOND, OBLIVIOUS)
+        lines[SECOND] = (SECOND, TRANSFER)
         for label, (defence, knowledge) in lines.items():
             points = []
             for eps in self.view.config.radii:
@@ -183,7 +178,7 @@ class Album:
     def learning(self) -> Any:
         """Accuracies over the cycles of active learning."""
         (dataset,) = self.view.titles
-        attacked = {"attack": self.team.fgsm.name, "eps": self.view.config.eps}
+        attacked = {"attack": self.team.fgsm.name, "eps": self.view.config.active_eps}
         clean = {"attack": "none", "knowledge": "none"}
         asked: Mapping[str, Mapping[str, Any]] = {
             "labels for the rest": {**clean, "metric": LABELLING},

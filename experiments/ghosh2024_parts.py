@@ -24,8 +24,10 @@ PURIFIERS = (AE, RETRAINED)
 """The first has met clean and noisy images only, the second also adversarial ones."""
 SECOND, UNTRAINED, OWN = "second seed", "untrained AE", "untrained AE, CNN behind it"
 BLUR, RESAMPLED = "blur", "2x resampling"
-HALF, GROUPED, BORDERS = "50/50 split", "near-duplicates on one side", "borders only"
-SPLITS = (HALF, GROUPED, BORDERS)
+HALF, GROUPED = "50/50 split", "near-duplicates on one side"
+BORDERS = "borders only"
+APART = f"{BORDERS}, {GROUPED}"
+SPLITS = (HALF, GROUPED, BORDERS, APART)
 BETAS = (0.9, 0.999)
 """Of Adam at a constant rate, as the paper prints it."""
 
@@ -139,6 +141,8 @@ class Workshop:
         again, later = train(
             "ae_retrained", model, config.retrained, objective, about, plain, betas=BETAS
         )
+        for part, (*_, last) in (("ae", history), ("ae_retrained", later)):
+            harness.tell_if_blind(self.study, part, last["loss"], self.study.data.x_train)
         return {AE: plain, RETRAINED: again}, {AE: history, RETRAINED: later}
 
     def controls(self) -> dict[str, Classifier]:
@@ -201,11 +205,13 @@ def split(config: Any, study: Study, name: str) -> Study:
         config: of the script.
         study: in the split of 80 to 20.
         name: `HALF`: stratified halves; `GROUPED`: a fifth for testing, near-duplicates kept
-            together; `BORDERS`: the first split, everything but a frame of an eighth black.
+            together; `BORDERS`: the first split, everything but a frame of an eighth black;
+            `APART`: the same with near-duplicates together.
     """
     from sklearn.model_selection import StratifiedGroupKFold, train_test_split
 
-    if name == BORDERS:
+    if name in (BORDERS, APART):
+        study = split(config, study, GROUPED) if name == APART else study
         data, x_val = study.data, framed(study.x_val)
         data = dataclasses.replace(
             data, x_train=framed(data.x_train), x_test=framed(data.x_test),

@@ -5,11 +5,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.answers import Query, answers
+from experiments.cells import WHITE_BOX
 from experiments.ghosh2024_active import LABELLING, STRATEGIES, called, sizes
-from experiments.ghosh2024_cells import FLAT, NEAREST, TRAINING, VALIDATION, WHITE_BOX, lineup
+from experiments.ghosh2024_cells import NEAREST, TRAINING, VALIDATION, lineup
 from experiments.ghosh2024_figures import figures
-from experiments.ghosh2024_parts import AE, BORDERS, GROUPED, HALF, PURIFIERS, RETRAINED, Parts
-from experiments.ghosh2024_tables import looked, only, setting, tables
+from experiments.ghosh2024_looks import FLAT
+from experiments.ghosh2024_looks_tables import looked, only
+from experiments.ghosh2024_parts import (
+    AE,
+    APART,
+    BORDERS,
+    GROUPED,
+    HALF,
+    PURIFIERS,
+    RETRAINED,
+    Parts,
+)
+from experiments.ghosh2024_tables import setting, tables
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome, Prediction
@@ -88,7 +100,7 @@ def _summary(view: View, parts: Parts) -> str:
             name = "the CNN alone" if defence == "none" else defence
             told.append(f"{name} {' / '.join(f'{100 * cell.value:.1f}' for cell in cells)} %")
     split = [view.clean(only(view), "none", model=f"{view.model}{e}")
-             for e in ("", f", {HALF}", f", {GROUPED}", f", {BORDERS}")]  # fmt: skip
+             for e in ("", f", {HALF}", f", {GROUPED}", f", {BORDERS}", f", {APART}")]  # fmt: skip
     by_split = view.cells(*split, view.clean(only(view), "none", model=f"{NEAREST}, {view.model}"))
     splits = " / ".join(f"{100 * cell.value:.1f}" for cell in by_split or ())
     start, more, cycles = config.labels
@@ -97,8 +109,8 @@ def _summary(view: View, parts: Parts) -> str:
         "features say so? The paper prints accuracies without an attack only. Clean / PGD examples "
         "of the CNN alone (with an autoencoder) / strongest attacker, at eps "
         f"{config.eps:.3g}: {'; '.join(told)}. Clean accuracy on 80/20 / 50/50 / near-duplicates "
-        "on one side / borders only / without learning, the label of the most similar training "
-        f"image (the control of the test accuracy): {splits} %. "
+        "on one side / borders only / both / without learning, the label of the most similar "
+        f"training image (the control of the test accuracy): {splits} %. "
         f"Slices of {config.size} x {config.size} (paper: 224, files to hand: 128), "
         f"{config.n_train or 'all'} training images; {parts.model}, dense layer {config.hidden}; "
         f"autoencoder {'-'.join(map(str, config.autoencoder))}; Adam at a constant {given.lr:g} "
@@ -222,7 +234,7 @@ def _leak(view: View) -> Prediction:
 def _shortcut(view: View) -> Prediction:
     """Prediction 3, shortcuts."""
     held, told = [], []
-    queries = [view.clean(only(view), "none", model=f"{view.model}, {BORDERS}")]
+    queries = [view.clean(only(view), "none", model=f"{view.model}, {APART}")]
     queries += [
         view.query(only(view), "none", metric=metric)
         for metric in ("images of class 0", "images of class 1", "images in all")
@@ -233,8 +245,9 @@ def _shortcut(view: View) -> Prediction:
         told.append(f"{_percent(borders)}, largest class {100 * share:.1f} %")
         held.append(borders.low > share + CLEARLY)
     return _prediction(
-        "The borders alone, a frame of an eighth of each side, tell the classes apart: more than "
-        "10 points above the share of the larger class.", held, told,
+        "The borders alone, a frame of an eighth of each side, tell the classes apart with "
+        "near-duplicates on one side, too: more than 10 points above the share of the larger "
+        "class.", held, told,
     )  # fmt: skip
 
 
@@ -248,18 +261,20 @@ def _active(view: View) -> Prediction:
         queries = (
             view.clean(only(view), "none", metric=LABELLING, **same),
             view.clean(only(view), "none", **same),
-            view.query(only(view), "none", eps=view.config.eps, **attack, **same),
+            view.query(only(view), "none", eps=view.config.active_eps, **attack, **same),
         )
         if cells := view.cells(*queries):
             found[strategy] = cells
             told.append(f"{strategy}, {last} labels: {_percent(*cells)}")
     if len(found) == 2:
         chosen, chance = (found[strategy] for strategy in STRATEGIES)
-        held = [chosen[0].value > chance[0].value, chosen[2].value <= chance[2].value + CLOSE]
+        held = [chosen[0].low > chance[0].high, chosen[1].value >= chance[1].value]
+        held.append(chosen[2].value <= chance[2].value + CLOSE)
     return _prediction(
         "The paper describes active learning and shows none. Labels where the CNN is uncertain "
-        "label the rest better than labels by chance, and make it no more robust to FGSM (labels "
-        "for the rest, clean, FGSM).", held, told,
+        "label the rest better than labels by chance (intervals apart; it has lost its hardest "
+        "images to them), test images no worse, and make it no more robust to FGSM at "
+        f"{view.config.active_eps:.3g} (labels for the rest, clean, FGSM).", held, told,
     )  # fmt: skip
 
 

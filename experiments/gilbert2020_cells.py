@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments import measuring
-from experiments.cells import WHITE_BOX, curve, shown, timed
+from experiments.cells import curve, known, shown, timed
 from experiments.gilbert2020_functions import (
     EPS,
     RESNET,
@@ -17,7 +17,18 @@ from experiments.gilbert2020_functions import (
     printed_attacks,
     scored,
 )
-from experiments.gilbert2020_parts import AE, BARE, CODED, INITIAL, LAST, PHASES, Line, Parts, tag
+from experiments.gilbert2020_parts import (
+    AE,
+    BARE,
+    CODED,
+    FILTERS,
+    INITIAL,
+    LAST,
+    PHASES,
+    Line,
+    Parts,
+    tag,
+)
 from experiments.harness import Study
 from experiments.measuring import OBLIVIOUS
 from experiments.readings import instead
@@ -102,13 +113,6 @@ def measured(config: Any, parts: Parts) -> Iterator[Record]:
         yield from _seconds(config, parts)
 
 
-def _known(records: Iterable[Record]) -> Iterator[Record]:
-    """Of examples that were crafted on the very network that is scored, and not through more."""
-    for record in records:
-        own = record.defence == BARE
-        yield dataclasses.replace(record, knowledge=WHITE_BOX) if own else record
-
-
 def _static(study: Study, line: Line, grid: tuple[float, ...]) -> Iterator[Record]:
     """Examples crafted once on the network before fine-tuning, as the paper has them.
 
@@ -186,7 +190,7 @@ def _labels(team: Lineup, parts: Parts) -> Iterator[Record]:
     line = parts.lines[RESNET, False]
     for each in team.leaks:
         given = (parts.study, line.model, each, line.source, line.stages(INITIAL), AT_8)
-        yield from _known(shown(*given, alone=1))
+        yield from known(BARE, *given, alone=1)
 
 
 def _search(config: Any, parts: Parts) -> Iterator[Record]:
@@ -217,7 +221,7 @@ def _variants(parts: Parts) -> Iterator[Record]:
     fronts = {AE: line.purifier}
     fronts |= {f"{AE}, {what}": front for what, front in parts.variants.items()}
     functions = {name: line.deployed(INITIAL, front) for name, front in fronts.items()}
-    for name, front in fronts.items():
+    for name, front in {**fronts, **FILTERS}.items():
         error, left = _cleaning(study, line, printed[1], front)
         yield _number(study, line.model, name, ERROR, error, study.n_eval)
         yield _number(study, line.model, name, SURVIVES, left, study.n_eval)

@@ -33,7 +33,7 @@ DATA, STAND_IN = "cifar10", "digits"
 """What the paper uses, and what stands in where it is not found."""
 CLASSIFIER = Training(epochs=12, shift=2)
 EFFICIENT_NET = Training(epochs=4, shift=2)
-AUTOENCODER = Training(epochs=12, batch_size=32, lr=3e-3)
+AUTOENCODER = Training(epochs=24, batch_size=16, lr=2e-3)
 ROUND = Training(epochs=1, batch_size=64, lr=3e-4)
 
 

@@ -190,9 +190,11 @@ class Workshop:
         start = Frozen(model, models.initialize(model, key, self.study.data.image_shape))
         pairs = np.concatenate([paired(x, self.few[0]) for x in given])
         study = self.on(pairs, len(given), "pairs of given and wanted images")
-        return harness.train_model(
+        trained = harness.train_model(
             study, part, model, self.config.autoencoder, restoration(model), {}, initial=start
         )
+        harness.tell_if_blind(self.study, part, trained[1][-1]["loss"], self.few[0])
+        return trained
 
     def restored(self, purifier: Frozen, x: np.ndarray) -> np.ndarray:
         """What an autoencoder makes of training images, uint8."""

@@ -24,6 +24,7 @@ from experiments.gilbert2020_predictions import predictions
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome
+from experiments.telling import percent
 from experiments.views import Measured
 from jaxdefense.reporting import Record
 
@@ -207,6 +208,9 @@ def _headline(answer: Answer) -> bool:
 def _summary(view: View, first: Parts) -> str:
     config, told = view.config, []
     for name in (RESNET, SEPRE):
+        bare, behind = (view.cell(view.clean(name, front)) for front in (BARE, AE))
+        if bare and behind:
+            told.append(f"{TITLES[name]} of clean images: {percent(bare, behind)} behind it")
         for phase in (INITIAL, LAST):
             ways = view.ways(name, AE, phase, "pgd10")
             cells = [(column, view.cell(ways[column])) for column in COLUMNS if column in ways]

@@ -188,7 +188,7 @@ def _variants(view, first: Parts) -> Table:
     rows: list[tuple[str, ...]] = []
     seed = first.study.seed
     of_first = lambda query: Query({**query.fields, "seed": seed}, query.weakest)
-    for defence in (AE, *(f"{AE}, {what}" for what in first.variants)):
+    for defence in (AE, *(f"{AE}, {what}" for what in first.variants), *FILTERS):
         numbers = [
             view.cell(of_first(view.query(RESNET, defence, metric=metric)))
             for metric in (ERROR, SURVIVES)
@@ -201,7 +201,7 @@ def _variants(view, first: Parts) -> Table:
     caption = (
         "ResNet-20 behind autoencoders of other code lengths than the published one (first row), "
         "and behind one that met attacked images only, as the text of the paper has it; its code "
-        f"adds clean ones. {ERROR.capitalize()}: how blurred they come out. "
+        f"adds clean ones; and behind filters. {ERROR.capitalize()}: how blurred they come out. "
         f"{SURVIVES.capitalize()}: norm of what the autoencoder makes of PGD's perturbation over "
         f"its norm. At 8/255, before fine-tuning, first seed. {HOW}"
     )

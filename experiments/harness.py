@@ -136,23 +136,27 @@ def train_classifier(
 def train_autoencoder(
     study: Study, part: str, model: nn.Module, training: Training
 ) -> tuple[Frozen, list[dict[str, float]]]:
-    """An autoencoder that reconstructs clean images; arguments as in `train_classifier`.
-
-    Says so where its training failed: it may end in one picture for all images, and whatever is
-    measured behind that tells nothing of the defence.
-    """
+    """An autoencoder that reconstructs clean images; arguments as in `train_classifier`."""
     measure = Reconstruction(Partial(_behind, None, model))
     objective = reconstruction(model)
     trained = _train(study, part, part[:3], model, training, objective, measure, _in_front(None))
-    least = min(row["validation_loss"] for row in trained[1])
-    blind = float(as_images(study.x_val).var(axis=0).mean())
-    if not least < blind:
+    tell_if_blind(study, part, min(row["validation_loss"] for row in trained[1]), study.x_val)
+    return trained
+
+
+def tell_if_blind(study: Study, part: str, error: float, wanted: np.ndarray) -> None:
+    """Says so where an autoencoder's mean squared error on images is that of their mean, or more.
+
+    A training that fails ends in one picture for all images, and nothing behind that tells anything
+    of the defence.
+    """
+    mean = float(as_images(wanted).var(axis=0).mean())
+    if not error < mean:
         tqdm.write(
             f"{study.data.title}, seed {study.seed}: {part} restores images no better than their "
-            f"mean does (mean squared error {least:.4f}; of the mean {blind:.4f}). Nothing behind "
+            f"mean does (mean squared error {error:.4f}; of the mean {mean:.4f}). Nothing behind "
             "it is worth measuring: train it longer, at another learning rate or brightness"
         )
-    return trained
 
 
 def train_jointly(

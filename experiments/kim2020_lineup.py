@@ -10,7 +10,8 @@ import optax
 
 from experiments import measuring
 from experiments.cells import silent
-from experiments.kim2020_parts import AE, CONTROL, HARDENED, SMOOTHED, Parts, Setting
+from experiments.kim2020_parts import AE, CONTROL, HARDENED, SMOOTHED, Parts
+from experiments.kim2020_settings import Setting
 from experiments.measuring import Around
 from experiments.paper_numbers import of_paper
 from jaxdefense import attacks, l2, linf, losses

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from experiments import harness
-from experiments.harness import Study, Training
+from experiments.harness import Study
+from experiments.kim2020_settings import Setting
 from jaxdefense import Frozen, Purified, attacks, defenses, linf, models
 from jaxdefense.models import chain_variables, part_variables
 from jaxdefense.training import compute_dtype, gce, tempered
@@ -23,60 +24,6 @@ HARDENED = "adversarial training"
 READINGS = ("AE-C, joint training", "AE-C, classifier frozen")
 CONTROLS = ("untrained AE", "AE by cross-entropy", "PCA", "blur")
 SAME, DIFFERENT = "same architecture", "different architecture"
-
-
-@dataclasses.dataclass(frozen=True)
-class Setting:
-    """One data set: what is trained on it, and how it is attacked.
-
-    Attributes:
-        model, width: of the classifier, see `jaxdefense.models.build`.
-        substitute, substitute_width: of the attacker's network of a different architecture;
-            "lenet_like" has two 3x3 convolutions with batch norm and one hidden dense layer.
-        autoencoder_widths: channels of the autoencoder's three convolutions.
-        brightness: of its untrained images; the mean of the data where that is dark.
-        components: of the PCA among the controls.
-        classifier: trainings of all classifiers that are compared.
-        autoencoder: of autoencoders.
-        other: of the attackers' substitutes of another architecture, and of the nets with a
-            shared encoder.
-        hardening, hardening_eps, hardening_steps, hardening_step: adversarial training by PGD,
-            from the trained classifier; the radius in 1 / 255, the step as a share of it.
-        eps: l-inf radii of the curves, in 1 / 255; the paper's are added.
-        steps, step_size: of the paper's PGD, the size as a share of the radius.
-        every: groups of networks that are trained for every seed; see `GROUPS`.
-        once: groups for the first seed only.
-        n_train: train on so many images only.
-        n_other: train autoencoders, adversarially, jointly, and substitutes of another architecture
-            on so many images only.
-        n_eval: attack so many test images of each seed.
-        size, channels: of the images; as they are by default.
-    """
-
-    model: str
-    width: int | None
-    substitute: str
-    substitute_width: int | None
-    autoencoder_widths: tuple[int, ...]
-    brightness: float
-    components: int
-    classifier: Training
-    autoencoder: Training
-    other: Training
-    hardening: Training
-    hardening_eps: float
-    hardening_steps: int
-    hardening_step: float
-    eps: tuple[float, ...]
-    steps: int
-    step_size: float
-    every: tuple[str, ...]
-    once: tuple[str, ...]
-    n_train: int | None
-    n_other: int | None
-    n_eval: int
-    size: int | None = None
-    channels: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,16 +204,20 @@ class Workshop:
 
     def hardened(self) -> dict[str, Classifier]:
         """Adversarially trained, bare and behind the autoencoder."""
+        bare = self.harden("classifier", self.net)
+        behind = self.harden("classifier_behind_autoencoder", self.behind, self.purifier)
+        return {HARDENED: bare, f"{AE}, {HARDENED}": Purified(self.purifier, behind)}
+
+    def harden(self, part: str, net: Frozen, purifier: Purifier | None = None) -> Frozen:
+        """A trained classifier, trained further at one radius after another."""
         setting = self.setting
         attack = attacks.pgd(linf, setting.hardening_steps, setting.hardening_step)
-        radius = setting.hardening_eps / 255
-        given: dict[str, Any] = {"against": (attack, radius), "training": setting.hardening}
-        bare = self.classifier("classifier_hardened", initial=self.net, **given)
-        behind = self.purified(
-            "classifier_behind_autoencoder_hardened", self.purifier,
-            initial=self.behind, **given,
-        )  # fmt: skip
-        return {HARDENED: bare, f"{AE}, {HARDENED}": behind}
+        for eps in setting.hardening_eps:
+            net = self.classifier(
+                f"{part}_hardened_{eps:g}", purifier, initial=net,
+                against=(attack, eps / 255), training=setting.hardening,
+            )  # fmt: skip
+        return net
 
     def sources(self) -> Iterator[tuple[str, Classifier]]:
         """What a black-box attacker trains, with an autoencoder of its own and without."""

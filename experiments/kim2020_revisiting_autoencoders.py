@@ -23,7 +23,8 @@ from pathlib import Path
 from experiments import kim2020_report, studies, together
 from experiments.harness import Training
 from experiments.kim2020_lineup import attack, surroundings
-from experiments.kim2020_parts import Parts, Setting, train
+from experiments.kim2020_parts import Parts, train
+from experiments.kim2020_settings import CIFAR, MNIST, TINY, Setting
 from experiments.measuring import Around
 from experiments.publish import publish
 from jaxdefense.cli import launch
@@ -31,78 +32,6 @@ from jaxdefense.reporting import Record, ensure_folder
 
 SETS = {"mnist": ("MNIST", "digits"), "cifar10": ("CIFAR-10", "typeface")}
 """Name -> the paper's name for it, and what stands in where it is not found."""
-
-MNIST = Setting(
-    model="lenet5",
-    width=None,
-    substitute="lenet_like",
-    substitute_width=None,
-    autoencoder_widths=(8, 16, 16),
-    brightness=0.13,
-    components=64,
-    classifier=Training(epochs=5, shift=2),
-    autoencoder=Training(epochs=3, batch_size=32, lr=1e-3),
-    other=Training(epochs=2, shift=2),
-    hardening=Training(epochs=5, lr=1e-3),
-    hardening_eps=0.3 * 255,
-    hardening_steps=7,
-    hardening_step=0.25,
-    eps=(0, 5, 10, 20, 40, 60, 80),
-    steps=40,
-    step_size=0.1,
-    every=("substitutes", "nets"),
-    once=("hardened", "readings", "controls"),
-    n_train=None,
-    n_other=20_000,
-    n_eval=256,
-    size=28,
-    channels=1,
-)
-CIFAR = Setting(
-    model="vgg16",
-    width=8,
-    substitute="resnet20",
-    substitute_width=8,
-    autoencoder_widths=(8, 16, 32),
-    brightness=0.5,
-    components=128,
-    classifier=Training(epochs=10, shift=2),
-    autoencoder=Training(epochs=8, batch_size=32, lr=1e-3),
-    other=Training(epochs=6, shift=2),
-    hardening=Training(epochs=3, shift=2, lr=1e-3),
-    hardening_eps=8,
-    hardening_steps=7,
-    hardening_step=0.25,
-    eps=(0, 1, 2, 5, 8, 10),
-    steps=10,
-    step_size=0.25,
-    every=("substitutes", "smoothed"),
-    once=("hardened", "readings", "controls"),
-    n_train=6000,
-    n_other=None,
-    n_eval=128,
-    size=32,
-    channels=3,
-)
-TINY = dataclasses.replace(
-    MNIST,
-    autoencoder_widths=(4, 8, 8),
-    classifier=Training(epochs=2, batch_size=16, lr=5e-3),
-    autoencoder=Training(epochs=4, batch_size=8, lr=3e-3),
-    other=Training(epochs=1, batch_size=16, lr=5e-3),
-    hardening=Training(epochs=1, batch_size=64),
-    hardening_steps=1,
-    eps=(0, 20),
-    steps=2,
-    step_size=0.75,
-    every=("nets",),
-    once=(),
-    n_train=480,
-    n_other=None,
-    n_eval=8,
-    size=16,
-    channels=1,
-)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from experiments import measuring
-from experiments.cells import WHITE_BOX, curve, shown
+from experiments.cells import WHITE_BOX, curve, known, shown
 from experiments.mandal2023_functions import dropping
 from experiments.mandal2023_lineup import FEW, Lineup, grids
 from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, LARGE, PGD_AE, RADII, Parts
@@ -34,7 +34,7 @@ def attacked(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[
     for name in AUTOENCODERS.values():
         yield from _white_box(team, config, dataset, parts, name)
     few = dataclasses.replace(parts.study, n_eval=config.n_adaptive)
-    coded, at = parts.behind(CODED_AE), grids(dataset)[0]
+    coded, at = parts.behind(CODED_AE), (RADII[CODED_AE],)
     mean = eot(coded, config.draws)
     for each, source in ((team.fgsm_mean, mean), (team.pgd_mean, mean), (team.grey, None)):
         yield from curve(few, parts.model, CODED_AE, each, coded, at, source)
@@ -65,23 +65,21 @@ def _transferred(team: Lineup, config: Any, dataset: str, parts: Parts) -> Itera
     fgsm, pgd = grids(dataset)
     at = [(team.fgsm, fgsm), (team.coded_fgsm, fgsm), (team.pgd, pgd)]
     for each, eps in (*at, *((leak, FEW) for leak in team.leaks)):
-        yield from shown(study, model, each, net, {"none": net}, eps, knowledge=WHITE_BOX, alone=1)
-        yield from shown(study, model, each, net, others, eps, alone=config.draws)
+        functions = {"none": net, **others}
+        yield from known("none", study, model, each, net, functions, eps, alone=config.draws)
 
 
 def _coded(team: Lineup, config: Any, dataset: str, parts: Parts) -> Iterator[Record]:
     """With the faults of the public code: dropout on, logits for a loss, training images."""
-    study, net, draws = parts.study, dropping(parts.net), config.draws
-    bare = {"none": net}
-    defended = {name: parts.behind(name, net) for name in parts.autoencoders}
+    study, net, data = parts.study, dropping(parts.net), parts.study.data
+    functions: dict[str, Classifier] = {"none": net}
+    functions |= {name: parts.behind(name, net) for name in parts.autoencoders}
     fgsm, pgd = grids(dataset)
-    at = functools.partial(shown, knowledge=WHITE_BOX, alone=draws)
+    at = functools.partial(known, "none", alone=config.draws)
     for each, eps in ((team.coded_fgsm, fgsm), (team.pgd, (RADII[PGD_AE],))):
-        yield from at(study, parts.model + DROPOUT, each, net, bare, eps)
-        yield from shown(study, parts.model + DROPOUT, each, net, defended, eps, alone=draws)
-    data = study.data
+        yield from at(study, parts.model + DROPOUT, each, net, functions, eps)
     again = instead(study, data.x_train, data.y_train, "training images")
-    yield from at(again, parts.model + TRAINING, team.coded_pgd, net, bare, pgd)
+    yield from at(again, parts.model + TRAINING, team.coded_pgd, net, {"none": net}, pgd)
 
 
 def _white_box(

@@ -32,20 +32,21 @@ from jaxdefense.reporting import Record, ensure_folder
 SETS = {"mnist": ("MNIST", "digits"), "fashion_mnist": ("Fashion-MNIST", "typeface")}
 """Name -> the paper's name for it, and what stands in where it is not found."""
 
-CLASSIFIER = Training(epochs=10, batch_size=64)
-FGSM_AE = Training(epochs=10, batch_size=64)
-PGD_AE = Training(epochs=4, batch_size=32)
+CLASSIFIER = Training(epochs=3, batch_size=64)
+FGSM_AE = Training(epochs=4, batch_size=32)
+PGD_AE = Training(epochs=2, batch_size=16)
 SMALL = Baselines(
-    gan=Training(epochs=60, batch_size=150, lr=5e-4),
+    gan=Training(epochs=15, batch_size=96, lr=2e-4),
     gan_features=16,
     updates=3,
     restarts=4,
-    steps=60,
+    steps=200,
     gan_seeds=1,
-    vae=Training(epochs=8, batch_size=64, lr=1e-3),
+    vae=Training(epochs=4, batch_size=32, lr=1e-3),
     vae_features=8,
     kernel=5,
     hidden=256,
+    n_clean=256,
     n_eval=64,
     n_adaptive=32,
     attack_steps=15,
@@ -74,7 +75,7 @@ class Config:
     """of autoencoders that restore FGSM examples"""
     pgd_ae: Training = PGD_AE
     """of the one for PGD"""
-    pgd_met: tuple[int, float] = (5, 0.05)
+    pgd_met: tuple[int, float] = (3, 0.075)
     """steps of the examples it is trained on, and their size in pixels; 40 and 0.01 in the paper"""
     baselines: Baselines = SMALL
     pgd: tuple[int, float] = (40, 0.01)
@@ -103,7 +104,7 @@ class Config:
     repeats: int = 30
     slow_repeats: int = 3
     """calls that are timed; the second of Defense-GAN and PuVAE"""
-    n_train: int | None = 5000
+    n_train: int | None = 20_000
     """train on so many images only"""
     n_eval: int = 100
     """attack so many test images of each seed"""
@@ -135,6 +136,7 @@ PRESETS = {
             vae_features=2,
             kernel=3,
             hidden=16,
+            n_clean=8,
             n_eval=8,
             n_adaptive=4,
             attack_steps=2,
@@ -176,6 +178,7 @@ PRESETS = {
             vae_features=32,
             kernel=7,
             hidden=1024,
+            n_clean=1000,
             n_eval=1000,
             n_adaptive=128,
             attack_steps=40,

@@ -90,6 +90,9 @@ def _baseline(team: Lineup, config: Any, parts: Parts, name: str) -> Iterator[Re
     some = dataclasses.replace(parts.study, n_eval=given.n_eval)
     few = dataclasses.replace(parts.study, n_eval=given.n_adaptive)
     whole, drops = Purified(purifier, net), dropping(net)
+    data = parts.study.data
+    less = data.subset(n_test=min(given.n_clean, len(data.x_test)), seed=parts.study.seed)
+    yield measuring.clean(dataclasses.replace(parts.study, data=less), model, name, whole)
     yield from shown(some, model, team.fgsm, net, {name: whole}, FEW, alone=1)
     coded = {name: Purified(purifier, drops)}
     at = (RADII[FGSM_AE],)

@@ -43,6 +43,7 @@ class Baselines:
         vae: training of PuVAE.
         vae_features, kernel, hidden: channels, size of the convolutions, dense layers; 32, 7, 1024
             in the public code.
+        n_clean: test images that both answer without an attack.
         n_eval: static images that both are shown of each seed.
         n_adaptive: images on which they are attacked with all that is known.
         attack_steps, draws: of those attacks; draws for PuVAE only.
@@ -59,6 +60,7 @@ class Baselines:
     vae_features: int
     kernel: int
     hidden: int
+    n_clean: int
     n_eval: int
     n_adaptive: int
     attack_steps: int
@@ -178,7 +180,9 @@ class Workshop:
             "attack": attack.settings, "eps": eps, "clean": clean,
             "classifier": digest(self.net.variables), "dropout": name == CODED_AE,
         }  # fmt: skip
-        return harness.train_model(self.study, part, model, training, objective, about)
+        trained = harness.train_model(self.study, part, model, training, objective, about)
+        harness.tell_if_blind(self.study, part, trained[1][-1]["loss"], self.study.data.x_train)
+        return trained
 
     def autoencoder(self, name: str, **settings: Any) -> tuple[Frozen, History]:
         """The autoencoder of the paper, for one of the attacks of `RADII`."""
@@ -234,8 +238,9 @@ class Workshop:
         )  # fmt: skip
         x, y = jnp.zeros((1, *data.image_shape)), jnp.zeros(1, jnp.int32)
         start = Frozen(model, model.init(jax.random.fold_in(self.study.key, 1), x, y))
-        about = {"classifier": digest(self.net.variables)}
-        objective = variational(model, self.net)
+        weights = {"reconstruction": 0.01, "divergence": 0.1, "classification": 10.0}
+        about = {"classifier": digest(self.net.variables), **weights}
+        objective = variational(model, self.net, **weights)
         return harness.train_model(
             self.study, "puvae", model, given.vae, objective, about, initial=start
         )[0]

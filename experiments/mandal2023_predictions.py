@@ -149,7 +149,7 @@ def _baselines(view) -> Prediction:
     for name in (DEFENSE_GAN, PUVAE):
         if "MNIST" not in view.titles:
             continue
-        for eps in (0.3, 0.6):
+        for eps in (0.1, 0.3):
             queries = (
                 view.corrected("MNIST", name, "fgsm", eps), view.strongest("MNIST", name, eps)
             )  # fmt: skip

@@ -11,7 +11,8 @@ import pytest
 from experiments import coverage, measuring, readings, studies
 from experiments import ghosh2024_active as active
 from experiments import ghosh2024_ct_denoising as ghosh2024
-from experiments.ghosh2024_cells import LEAKED, NEAREST, PLACES, RESTORED
+from experiments.ghosh2024_cells import LEAKED, NEAREST
+from experiments.ghosh2024_looks import PLACES, RESTORED
 from experiments.ghosh2024_parts import (
     BORDERS,
     GROUPED,
