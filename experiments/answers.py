@@ -216,10 +216,11 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
 
     Without an attack or a defence: ``as printed`` where ours is within 5 points, else by how many
     it differs. With both, against the strongest attacker (of noise: the noise itself):
-    ``holds`` where the interval reaches the printed number, ``weakened`` where it does not but is
-    above that of the undefended classifier under its strongest attacker, else ``broken``, as is
-    all from `GREY` upwards. Where nothing is left, ``holds`` is not said: ``too few images`` to
-    tell the printed number from it.
+    ``holds`` where the interval reaches the printed number and is above that of the undefended
+    classifier under its strongest attacker, ``no gain`` where it is not above that, ``weakened``
+    where it is but does not reach the number, else ``broken``, as is all from `GREY` upwards.
+    Where nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number
+    from it.
     """
     if not is_accuracy(number.metric) or "as attacked" not in cells:
         return ""
@@ -227,11 +228,13 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
         gap = cells["as attacked"].value - number.fraction
         return "as printed" if abs(gap) <= CLOSE else f"{100 * gap:+.0f} points"
     last = cells.get("strongest", cells["as attacked"])
+    before = (bare or {}).get("strongest", (bare or {}).get("as attacked"))
     if last.high >= number.fraction:
-        return "holds" if last.value > 0 else "too few images"
+        if last.value == 0:
+            return "too few images"
+        return "no gain" if before is not None and last.low <= before.high else "holds"
     if number.attack != "gaussian" and number.radius >= GREY:
         return "broken"  # what is left are images of the largest class
-    before = (bare or {}).get("strongest", (bare or {}).get("as attacked"))
     return "weakened" if before is not None and last.low > before.high else "broken"
 
 

@@ -94,7 +94,8 @@ def figures(view: View, parts: Parts) -> list[tuple[str, str, Any]]:
         (
             "active-learning",
             "Active learning: labels for the rest of the training images, clean test images, and "
-            f"FGSM on the classifier of the cycle ({at}), over all seeds.{bands}",
+            f"FGSM on the classifier of the cycle (eps {view.config.active_eps:.3g}), over all "
+            f"seeds.{bands}",
             album.learning(),
         ),
     ]
@@ -205,6 +206,13 @@ class Album:
 
     # ------------------------------------------------------------------------------------- images
 
+    @property
+    def rows(self) -> np.ndarray:
+        """The images that are shown: as many of each class."""
+        y = self.parts.study.examples[1]
+        classes = range(self.parts.study.data.num_classes)
+        return np.concatenate([np.flatnonzero(y == k)[: SHOWN // len(classes)] for k in classes])
+
     def _seen(self, defence: str, sight: Sight) -> np.ndarray:
         """What the classifier sees."""
         if defence == "none":
@@ -216,7 +224,7 @@ class Album:
         study = self.parts.study
         answers = readings.outputs(study, self.parts.defended[defence], sight.x).argmax(-1)
         names, y = study.data.class_names, study.examples[1]
-        said = zip(y[:SHOWN], answers[:SHOWN], strict=True)
+        said = zip(y[self.rows], answers[self.rows], strict=True)
         return [verdict(names[true], names[answer]) for true, answer in said]
 
     def heatmaps(self) -> Any:
@@ -228,12 +236,12 @@ class Album:
         columns: dict[str, np.ndarray] = {}
         captions: dict[str, list[str]] = {}
         for place, (title, (defence, sight)) in enumerate(shown.items()):
-            x = self._seen(defence, sight)[:SHOWN]
+            x = self._seen(defence, sight)[self.rows]
             columns[title], captions[title] = x, self._said(defence, sight)
             # Titles must differ; it stands beside its image.
             columns["Grad-CAM" + place * " "] = overlay(x, grad_cam(maps, head, x))
             if title == "PGD":
-                named, change = difference(clean.x[:SHOWN], x)
+                named, change = difference(clean.x[self.rows], x)
                 columns[named] = change
         return image_grid(columns, captions=captions)
 
@@ -245,7 +253,7 @@ class Album:
             attack = "clean" if sight.attack == "none" else sight.attack
             for defence in NAMES:
                 title = attack if defence == "none" else f"{defence} of {attack}"
-                columns[title] = self._seen(defence, sight)[:SHOWN]
+                columns[title] = self._seen(defence, sight)[self.rows]
                 captions[title] = self._said(defence, sight)
         return image_grid(columns, captions=captions)
 

@@ -234,6 +234,6 @@ def _architecture(config: Any) -> str:
     """Figure 2 of the paper as a table of layers."""
     model = models.build("u_autoencoder", width=config.autoencoder_width)
     x = np.zeros((1, 32, 32, 3), np.float32)
-    plain = {"width": 100, "force_terminal": False, "no_color": True}
+    plain = {"width": 120, "force_terminal": False, "no_color": True}
     text = model.tabulate(jax.random.key(0), x, console_kwargs=plain)
     return f"Figure 2 of the paper, the U-autoencoder, layer by layer:\n\n```\n{text.strip()}\n```"

@@ -71,7 +71,7 @@ def _hardened(view) -> Iterator[tuple[str, Mapping[str, list[Record]]]]:
     places = ((d, attack) for d in view.titles for attack in ("fgsm", "pgd"))
     for letter, (dataset, kind) in zip("abcd", places, strict=False):
         curves = _curves(view, dataset, shown, getattr(view.teams[dataset], kind), "white")
-        yield f"({letter}) {view.titles[dataset]}, {kind.upper()}", curves
+        yield f"({letter}) {view.titles[dataset]},\n{kind.upper()}", curves
 
 
 def _curves(view, dataset: str, defences, attack, box: str) -> dict[str, list[Record]]:

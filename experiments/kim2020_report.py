@@ -175,6 +175,11 @@ def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
         + (
             f" ({s.n_other} for autoencoders and further networks)" if s.n_other else ""
         )
+        + (
+            f", hardened by PGD-{s.hardening_steps} at "
+            f"{' then '.join(f'{eps:g}' for eps in s.hardening_eps)}/255 in "
+            f"{s.hardening.epochs} epochs each" if "hardened" in (*s.every, *s.once) else ""
+        )
         + f", {s.n_eval} attacked of each seed; for the first"
         f" seed only: {', '.join(s.once) or 'nothing'}"
         for name, s in settings.items() if name in view.titles

@@ -213,7 +213,7 @@ def checks(around: Mapping[str, Around]) -> list[Table]:
 def architectures(config: Any) -> list[str]:
     """Figures 1 and 3 of the paper as tables of layers, and what is left out."""
     widths = config.mnist.autoencoder_widths
-    plain = {"width": 100, "force_terminal": False, "no_color": True}
+    plain = {"width": 120, "force_terminal": False, "no_color": True}
     told = []
     for figure, name, method in (
         ("Figure 1 of the paper, the autoencoder in front of the classifier", "pooling_autoencoder",

@@ -52,7 +52,8 @@ def table(results: Path) -> str:
 
 def _claim(answer: dict[str, Any]) -> tuple[str, ...]:
     number, cells = answer["number"], answer["cells"]
-    attack = f"{number['attack']} {number['eps']}{number['eps_unit']}".split(" [")[0]
+    eps = f" {number['eps']}{number['eps_unit']}" if number["eps"] else ""
+    attack = f"{number['attack']}{eps}".split(" [")[0]
     if number["metric"] != "accuracy":
         attack = number["metric"]
     about = (number[name] for name in ("model", "defence", "phase", "dataset"))

@@ -107,7 +107,13 @@ def test_an_attack_measured_on_fewer_seeds_does_not_answer():
 
 @pytest.mark.parametrize(
     ("value", "bare", "verdict"),
-    [(0.88, 0.0, "holds"), (0.5, 0.0, "weakened"), (0.5, 0.5, "broken"), (0.0, 0.0, "broken")],
+    [
+        (0.88, 0.0, "holds"),
+        (0.88, 0.86, "no gain"),
+        (0.5, 0.0, "weakened"),
+        (0.5, 0.5, "broken"),
+        (0.0, 0.0, "broken"),
+    ],
 )
 def test_the_verdict_is_the_strongest_attackers(value, bare, verdict):
     cells = {"as attacked": pool([record(value=0.9)]), "strongest": pool([record(value=value)])}

@@ -99,7 +99,7 @@ def image_grid(
     # Room for the deepest title and caption, so that the images keep their size.
     title_lines = max(_wrap(title).count("\n") + 1 for title in columns)
     under = [_wrap(text).count("\n") + 1 for column in captions.values() for text in column]
-    height = n * (1.03 + 0.15 * max(under, default=0)) + 0.18 * title_lines + 0.1
+    height = n * (1.03 + 0.15 * max(under, default=0)) + 0.2 * title_lines + 0.2
     layout = ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)
     fig = Figure(figsize=(1.03 * len(stacks) + 0.2, height), layout=layout)
     grid = fig.subplots(n, len(stacks), squeeze=False)
