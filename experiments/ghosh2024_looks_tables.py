@@ -49,7 +49,8 @@ def _told(sighting: tuple[str, str, str, float]) -> tuple[str, str, str]:
     return defence, "clean" if clean else attack, "-" if clean else knowledge
 
 
-def told(cell: Cell | None) -> str:
+def reading(cell: Cell | None) -> str:
+    """What is no accuracy, in a table."""
     return "-" if cell is None else cell.text("")
 
 
@@ -59,7 +60,7 @@ def _readings(view: View, caption: str, columns: Sequence[str], metrics: Sequenc
         cells = [view.cell(looked(view, sighting, metric)) for metric in metrics]
         for cell in filter(None, cells[:1]):
             size = (str(cell.seeds), str(cell.n))
-            rows.append((*_told(sighting), *size, *map(told, cells)))
+            rows.append((*_told(sighting), *size, *map(reading, cells)))
     header = ("defence", "attack", "attacker", "seeds", "images", *columns)
     return Table(f"{caption} {SAYS}", header, tuple(rows), 3)
 
@@ -95,7 +96,7 @@ def _separable(view: View) -> Table:
     for sighting in sightings(view):
         cells = [view.cell(looked(view, sighting, "AUC", model=place)) for place in PLACES]
         if any(cells):
-            rows.append((*_told(sighting), *map(told, cells)))
+            rows.append((*_told(sighting), *map(reading, cells)))
     caption = (
         "Overlap as a number: area under the ROC curve of a linear probe that tells clean from "
         f"attacked features (eps {view.config.eps:.3g}; 0.5: overlap, 1: apart), cross-validated "
@@ -116,7 +117,7 @@ def _flat(view: View) -> Table:
                 for metric in ("AUC", *(f"AUC {FLAT}, {how}" for how in hows))
             )
             if any(flat):
-                rows.append((*_told(sighting), place, *map(told, (whole, *flat))))
+                rows.append((*_told(sighting), place, *map(reading, (whole, *flat))))
     caption = f"The same probe on embeddings in the plane, and on all features. {SAYS}"
     header = ("defence", "attack", "attacker", "features", "all", *hows)
     return Table(caption, header, tuple(rows), 4)

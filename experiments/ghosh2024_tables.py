@@ -10,7 +10,7 @@ from experiments.answers import plain
 from experiments.cells import WHITE_BOX
 from experiments.ghosh2024_active import LABELLING, STRATEGIES, called, sizes
 from experiments.ghosh2024_cells import LEAKED, NEAREST
-from experiments.ghosh2024_looks_tables import only, told
+from experiments.ghosh2024_looks_tables import only, reading
 from experiments.ghosh2024_parts import AE, BORDERS, GROUPED, HALF, PURIFIERS, SPLITS, Parts
 from experiments.measuring import OBLIVIOUS, TRANSFER
 from experiments.paper_numbers import of_paper
@@ -47,12 +47,12 @@ def _data(view: View, parts: Parts) -> Table:
     rows = []
     for metric, name, ours in about:
         cell = view.cell(view.query(only(view), "none", metric=ours))
-        rows.append((name, printed[metric], told(cell)))
+        rows.append((name, printed[metric], reading(cell)))
     for split in ("80/20 split", HALF, GROUPED):
         model = view.model if split == "80/20 split" else f"{view.model}, {split}"
         for what in ("for training", "of these for validation", "for testing"):
             cell = view.cell(view.query(only(view), "none", model=model, metric=f"images {what}"))
-            rows.append((f"{split}, {what}", "-", told(cell)))
+            rows.append((f"{split}, {what}", "-", reading(cell)))
     caption = (
         "Table 1: images. The paper prints 80 % for training and also 1,241 for each of training "
         "and validation, which only halves give. Its 93.23 % is 1157 of 1241 and no share of 496 "
