@@ -98,7 +98,10 @@ def _summary(view: View, parts: Parts) -> str:
         queries.append(view.strongest(only(view), defence, config.eps))
         if cells := view.cells(*queries):
             name = "the CNN alone" if defence == "none" else defence
-            told.append(f"{name} {' / '.join(f'{100 * cell.value:.1f}' for cell in cells)} %")
+            spread = (
+                f"{100 * c.value:.1f} ({100 * c.least:.1f} to {100 * c.most:.1f})" for c in cells
+            )
+            told.append(f"{name} {' / '.join(spread)} %")
     split = [view.clean(only(view), "none", model=f"{view.model}{e}")
              for e in ("", f", {HALF}", f", {GROUPED}", f", {BORDERS}", f", {APART}")]  # fmt: skip
     by_split = view.cells(*split, view.clean(only(view), "none", model=f"{NEAREST}, {view.model}"))
@@ -108,7 +111,9 @@ def _summary(view: View, parts: Parts) -> str:
         "Does a denoising autoencoder undo attacks on a CNN for CT slices, and does overlap of "
         "features say so? The paper prints accuracies without an attack only. Clean / PGD examples "
         "of the CNN alone (with an autoencoder) / strongest attacker, at eps "
-        f"{config.eps:.3g}: {'; '.join(told)}. Clean accuracy on 80/20 / 50/50 / near-duplicates "
+        f"{config.eps:.3g}, and the range over seeds: {'; '.join(told)}. Where what is left "
+        "behind an autoencoder is of one class (confusion matrices), it has moved the CNN towards "
+        "that answer, which is no robustness. Clean accuracy on 80/20 / 50/50 / near-duplicates "
         "on one side / borders only / both / without learning, the label of the most similar "
         f"training image (the control of the test accuracy): {splits} %. "
         f"Slices of {config.size} x {config.size} (paper: 224, files to hand: 128), "

@@ -14,6 +14,7 @@ from experiments import ghosh2024_ct_denoising as ghosh2024
 from experiments.ghosh2024_cells import LEAKED, NEAREST
 from experiments.ghosh2024_looks import PLACES, RESTORED
 from experiments.ghosh2024_parts import (
+    APART,
     BORDERS,
     GROUPED,
     HALF,
@@ -218,6 +219,15 @@ def test_of_borders_an_eighth_of_each_side_is_left(study):
     np.testing.assert_array_equal(cut.data.x_train[:, :2], study.data.x_train[:, :2])
     assert not cut.data.x_test[:, 2:14, 2:14].any()
     assert cut.folder != study.folder
+
+
+def test_borders_with_near_duplicates_apart_are_those_of_that_split(study):
+    config = dataclasses.replace(SMOKE, threshold=0.999)
+    grouped, apart = (split(config, study, name) for name in (GROUPED, APART))
+    np.testing.assert_array_equal(apart.data.x_train, framed(grouped.data.x_train))
+    np.testing.assert_array_equal(apart.data.x_test, framed(grouped.data.x_test))
+    np.testing.assert_array_equal(apart.data.y_test, grouped.data.y_test)
+    assert len({study.folder, grouped.folder, apart.folder}) == 3
 
 
 # ------------------------------------------------------------------------------------------- parts
