@@ -1,5 +1,6 @@
 """The benchmarks' scorer, verdicts and PyTorch twins; the peers themselves are not needed."""
 
+import dataclasses
 import types
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import planted_cases, scoring, soundness
+from experiments.benchmarks import planted, planted_cases, scoring, soundness
 from jaxdefense import Frozen, attacks, l1, l2, linf, models
 from jaxdefense.errors import JaxdefenseError, UnknownNameError
 
@@ -137,6 +138,26 @@ def test_a_certificate_that_is_too_large_is_found_out(factor, broken):
     within, beyond, _ = soundness.rows_of(proof, ground, config)
     assert within["broken"] == (5 if broken else 0)
     assert beyond["broken"] == within["certified"] == 5
+
+
+def test_a_finished_planted_audit_is_not_measured_again(tmp_path, monkeypatch):
+    def audited(ground, name, budget):
+        seen.append((ground, name))
+        case = types.SimpleNamespace(must="holds", claim="0.9@linf:0.1", fails=None)
+        verdict = types.SimpleNamespace(outcome="holds", robust_accuracy=0.9, decided_by="PGD")
+        found = {"verdicts": [verdict], "checks": [], "meta": {"seconds": 1.0}, "n": 4}
+        return case, types.SimpleNamespace(**found)
+
+    seen: list = []
+    monkeypatch.setattr(planted, "examine", audited)
+    monkeypatch.setattr(planted, "prepare", lambda config, seed: seed)
+    monkeypatch.setattr(planted, "write_audit", lambda folder, found: None)
+    config = planted_cases.Config(cases=("saturation", "quantisation"), output=str(tmp_path))
+    planted.main(dataclasses.replace(config, seeds=(0,)))
+    planted.main(dataclasses.replace(config, seeds=(0, 1)))
+    assert seen == [(seed, name) for seed in (0, 1) for name in config.cases]
+    planted.main(dataclasses.replace(config, seeds=(1,), n=100))
+    assert len(seen) == 6, "other settings are another audit"
 
 
 def test_planted_defences_are_made():

@@ -6,13 +6,16 @@ alone). The audit must say so: nothing against the first two, *broken* of the re
 
     python -m experiments.benchmarks.planted  # scikit-learn's digits, three seeds
 
-Exits with status 1 where an audit says anything else.
+Exits with status 1 where an audit says anything else. Killed, it goes on after the last audit that
+was finished; delete the folder to measure anew.
 """
 
 import dataclasses
+import functools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from tabulate import tabulate
@@ -41,24 +44,13 @@ def examine(ground: Ground, name: str, budget: str | Budget) -> tuple[Case, Audi
 
 def main(config: Config) -> None:
     """Audits every planted defence and counts false alarms and misses."""
-    folder = ensure_folder(config.output)
-    rows: list[dict[str, Any]] = []
+    folder, rows = ensure_folder(config.output), []
     for seed in config.seeds:
-        ground = prepare(config, seed)
+        ground = functools.cache(functools.partial(prepare, config, seed))
         for name in config.cases or CASES:
-            case, found = examine(ground, name, config.budget)
-            verdict = found.verdicts[0]
-            write_audit(folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}", found)
-            failed = [check.name for check in found.checks if check.outcome == "fail"]
-            rows.append(
-                {
-                    "case": name, "seed": seed, "claim": str(case.claim), "must": case.must,
-                    "verdict": verdict.outcome, "left": verdict.robust_accuracy,
-                    "decided by": verdict.decided_by, "failed checks": failed,
-                    "must fail": case.fails, "seconds": found.meta["seconds"], "n": found.n,
-                }
-            )  # fmt: skip
-            print(f"{name}, seed {seed}: {verdict.outcome} ({verdict.decided_by})", flush=True)
+            rows.append(_row(config, ground, name, seed, folder))
+            told = "{case}, seed {seed}: {verdict} ({decided by}), {seconds:.0f} s"
+            print(told.format_map(rows[-1]), flush=True)
     text = _text(rows)
     print(text)
     report = {"rows": rows, "config": dataclasses.asdict(config), "versions": versions()}
@@ -67,6 +59,33 @@ def main(config: Config) -> None:
     write_atomically(folder / "planted.md", text + "\n")
     if _wrong(rows):
         sys.exit(1)
+
+
+def _row(
+    config: Config, ground: Callable[[], Ground], name: str, seed: int, folder: Path
+) -> dict[str, Any]:
+    """One audit, written beside its row; the row alone where the same audit was finished before."""
+    folder = ensure_folder(folder / f"{name.replace(' ', '-').replace(',', '')}-{seed}")
+    kept = folder / "row.json"
+    settings = dataclasses.replace(config, seeds=(seed,), cases=None, output="")
+    told = json.loads(json.dumps(dataclasses.asdict(settings)))
+    if kept.exists() and (before := json.loads(kept.read_text()))["config"] == told:
+        return before["row"]
+    case, found = examine(ground(), name, config.budget)
+    verdict = found.verdicts[0]
+    write_audit(folder, found)
+    row = jsonable(
+        {
+            "case": name, "seed": seed, "claim": str(case.claim), "must": case.must,
+            "verdict": verdict.outcome, "left": verdict.robust_accuracy,
+            "decided by": verdict.decided_by,
+            "failed checks": [check.name for check in found.checks if check.outcome == "fail"],
+            "must fail": case.fails, "seconds": found.meta["seconds"], "n": found.n,
+        },
+        "planted",
+    )  # fmt: skip
+    write_atomically(kept, json.dumps({"row": row, "config": told}, indent=1) + "\n")
+    return row
 
 
 def _wrong(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
