@@ -42,7 +42,7 @@ SMALL = Baselines(
     restarts=4,
     steps=200,
     gan_seeds=1,
-    vae=Training(epochs=4, batch_size=32, lr=1e-3),
+    vae=Training(epochs=8, batch_size=32, lr=3e-3),
     vae_features=8,
     kernel=5,
     hidden=256,

@@ -210,27 +210,42 @@ def test_sweep_of_a_model_or_of_what_makes_one(capsys, model):
 
 def test_audit_of_a_defence_or_of_what_makes_one(capsys, model, tmp_path, monkeypatch):
     """What comes before any attack; the attacks are tested with `jaxdefense.audit` itself."""
-    given = []
+    given, commands = [], []
 
     def told(defence, x, y, *rest, **options):
         given.append((defence, len(x), options["claims"], options["only"]))
+        commands.append(options["command"])
         raise InputError("seen")
 
     monkeypatch.setattr("jaxdefense.auditing.audit", told)
-    command = ["--data", "digits", "--n", "20", "--claim", "0.5@linf:0.1", "--no-train"]
+    command = ["--data", "digits", "--n", "20", "--no-train", "--claim", "0.5@linf:0.1"]
     for name in ("defence", "DEFENCE", "classifier"):
         with pytest.raises(SystemExit) as ended:
             cli.main(["audit", f"{model}:{name}", *command, "--only", "white-box"])
         assert ended.value.code == 3  # not that of a claim that was refuted
         assert "seen" in capsys.readouterr().err
     assert [d.purifier is None for d, *_ in given] == [False, False, True]
+    commands.clear()
     assert {row[1:] for row in given} == {(20, ("0.5@linf:0.1",), "white-box")}
+    monkeypatch.setenv("JAXDEFENSE_PRESET", "smoke")
+    with pytest.raises(SystemExit):
+        cli.main(["audit", f"{model}:defence", *command, "0.4@linf:0.2", "--claim", "0.3@linf:0.3"])
+    assert commands.pop().startswith("env JAXDEFENSE_PRESET=smoke jaxdefense")
+    assert given.pop()[2] == ("0.5@linf:0.1", "0.4@linf:0.2", "0.3@linf:0.3"), "none is dropped"
     with pytest.raises(SystemExit):
         cli.main(["audit", f"{model}:number", *command])
     assert "a callable x -> logits, a Defence, or a function" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         cli.main(["sweep", f"{model}:defence", *SWEEP])
     assert "is a Defence, but must be" in capsys.readouterr().err
+
+
+def test_a_module_that_ends_the_program_gives_no_verdict(tmp_path, monkeypatch):
+    (tmp_path / "a_module_that_exits.py").write_text("raise SystemExit(0)")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["audit", "a_module_that_exits:net", "--data", "digits", "--n", "5"])
+    assert ended.value.code == 3
 
 
 def test_one_attacker_repeated_leaves_the_report_of_the_whole_alone(model, tmp_path, monkeypatch):

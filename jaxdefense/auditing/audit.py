@@ -12,30 +12,23 @@ from tqdm import tqdm
 
 from jaxdefense import checks
 from jaxdefense.auditing.budgets import BUDGETS, Budget
-from jaxdefense.auditing.claims import Claim, Verdict, judge
+from jaxdefense.auditing.claims import CERTIFICATE, Claim, Verdict, judge
 from jaxdefense.auditing.controls import explanations
-from jaxdefense.auditing.defence import (
-    Defence,
-    LogProbabilities,
-    are_probabilities,
-    as_defence,
-    with_logits,
-)
+from jaxdefense.auditing.defence import Defence, as_defence
 from jaxdefense.auditing.examine import at_radius, each_pixel, examine
-from jaxdefense.auditing.masking import doubts, flatness
+from jaxdefense.auditing.kept import kept_in
+from jaxdefense.auditing.masking import contradiction, doubts, flatness
 from jaxdefense.auditing.matrix import Matrix
-from jaxdefense.auditing.plan import Cell, Skipped, plan
+from jaxdefense.auditing.plan import GREY, Cell, Skipped, plan
 from jaxdefense.auditing.result import Audit
 from jaxdefense.auditing.showing import examples, surface
 from jaxdefense.auditing.substitutes import train
-from jaxdefense.auditing.usable import usable
+from jaxdefense.auditing.usable import logits_of_all, usable
 from jaxdefense.defenses.smoothing import Smoothed
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.evaluation import Certificate, Check, certify
-from jaxdefense.evaluation.clean import all_logits
 from jaxdefense.evaluation.robustness import interval
 from jaxdefense.geometry import Ball, linf
-from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, Images, Labels
 
 RADII = {"linf": (0.0, 0.01, 0.03, 0.1, 0.3), "l2": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -123,7 +116,7 @@ def audit(
 
     few = slice(spent.few)
     given, unusable = usable(given, images[few], labels[few], eps, ball, key)
-    given, probabilities = _with_logits(given, images, key)
+    given, probabilities, own = logits_of_all(given, images, key)
     over("preparing")
     trained = train(given, spent, images, labels, jax.random.fold_in(key, 1))
     over("substitutes")
@@ -133,15 +126,16 @@ def audit(
         given = dataclasses.replace(given, differentiable=False)
     cells, skipped = plan(
         given, ball, spent, trained.substitutes, trained.imitation, on_grid=_on_grid(images),
-        blocked=blocked, largest=float(grid[-1]),
+        blocked=blocked, flat=flat, largest=float(grid[-1]),
     )  # fmt: skip
-    skipped = [*unusable, *skipped]
+    skipped = [*unusable, *trained.skipped, *skipped]
     if only is not None:
         kept = _just(only, cells)
         skipped += [Skipped(c.name, f"only {only!r} was wanted") for c in cells if c not in kept]
         cells = kept
     complete = only is None
-    matrix = Matrix(given, images, labels, grid, key, folder, command)
+    place = None if folder is None else kept_in(folder, own)
+    matrix = Matrix(given, images, labels, grid, key, eps, place, command)
     bar = tqdm(
         cells, desc="audit", unit="attacker", leave=False, dynamic_ncols=True,
         disable=None if progress is None else not progress,
@@ -168,9 +162,13 @@ def audit(
         for check in made if check.outcome == "fail"
     ]  # fmt: skip
     certificate = None
-    if isinstance(given.whole, Smoothed):
+    if isinstance(given.whole, Smoothed) and ball.name != Certificate.norm:
+        reason = f"its radii are in {Certificate.norm}, and these in {ball.name}"
+        skipped.append(Skipped(CERTIFICATE, reason))
+    elif isinstance(given.whole, Smoothed):
         choose, draws = spent.certify
         certificate = certify(given.whole, images, labels, key, choose=choose, draws=draws)
+        found = (*found, contradiction(certificate, matrix.worst))
     over("checks and certificate")
     scored: Any = given.scored
     steps, substitutes = spent.steps, trained.substitutes
@@ -233,7 +231,9 @@ def _verdict(
     if certificate is not None and certificate.norm == claim.norm:
         proven = float(certificate.interval([claim.eps])[0, 0])
     missing = [] if complete else ["attackers that were left out"]
-    return judge(claim, after, [*missing, *doubts(found)], proven)
+    # What is left where all images can be made equal says nothing of smaller radii.
+    spoken = [check for check in found if check.name != GREY or claim.eps >= 0.5]
+    return judge(claim, after, [*missing, *doubts(spoken)], proven)
 
 
 def _just(name: str, cells: list[Cell]) -> list[Cell]:
@@ -263,31 +263,6 @@ def _in_norm(claim: Claim, ball: Ball) -> Claim:
             "norm by itself"
         )
     return claim
-
-
-def _with_logits(defence: Defence, x: np.ndarray, key: jax.Array) -> tuple[Defence, bool]:
-    """The defence with logits where it returns probabilities, and whether it did."""
-    few = x[:64]
-
-    def returned(function: Classifier, name: str) -> np.ndarray:
-        with float32_products():
-            return all_logits(function, few, key, len(few), name)
-
-    own, wrapped = returned(defence.whole, "defence"), {}
-    for name, network in defence.substitutes.items():
-        theirs = returned(network, f"substitute {name!r}")
-        if theirs.shape != own.shape:
-            raise InputError(
-                f"the substitute {name!r} returns {list(theirs.shape)} for {len(few)} images, but "
-                f"the defence {list(own.shape)}: give one of the same classes, in the same order"
-            )
-        wrapped[name] = LogProbabilities(network) if are_probabilities(theirs) else network
-    defence = dataclasses.replace(defence, substitutes=wrapped)
-    if not are_probabilities(own):
-        return defence, False
-    bare = defence.undefended
-    both = bare is not None and are_probabilities(returned(bare, "classifier"))
-    return with_logits(defence, LogProbabilities, both), True
 
 
 def _on_grid(x: np.ndarray) -> bool:

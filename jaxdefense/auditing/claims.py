@@ -16,6 +16,11 @@ EXIT_STATUS = {HOLDS: 0, WEAKENED: 1, BROKEN: 1, UNRELIABLE: 2}
 
 _WIDE = 0.21
 """An interval of this width says nothing: that of 95 images of which half are right."""
+_SHORT = 0.05
+"""What falls so far short of a claim does not show it, even where chance may explain it."""
+
+CERTIFICATE = "certificate"
+"""What decides where a claim is proven; also the check that no attack contradicts the proof."""
 
 
 class Claim(NamedTuple):
@@ -84,7 +89,9 @@ class Verdict(NamedTuple):
         outcome: ``"holds"``, ``"weakened"``, ``"broken"`` or ``"evaluation unreliable"``.
         robust_accuracy: the worst case over all attackers at the claimed radius.
         interval: ``(low, high)``, its 95 % Clopper-Pearson interval.
-        decided_by: the cell or check that decides.
+        decided_by: name of the cell or check that decides.
+        decided_kind: what it is: ``"attacker"``, ``"all attackers"``, ``"check"``,
+            ``"certificate"`` or ``"few images"``.
         says: why, and what to try next.
     """
 
@@ -93,6 +100,7 @@ class Verdict(NamedTuple):
     robust_accuracy: float
     interval: tuple[float, float]
     decided_by: str
+    decided_kind: str
     says: str
 
     @property
@@ -112,8 +120,9 @@ def judge(
     A claim is refuted where the upper end of the interval of the worst-case robust accuracy is
     below it: *broken* where that is even below half of what was claimed, else *weakened*. What an
     attack has found stands, however unreliable other attacks are. So few images that the interval
-    is wide refute nothing and show nothing. A claim that no attack refutes
-    *holds* if nothing speaks against the attacks, or if it is certified.
+    is wide, or reaches the claim from 5 points below, refute nothing and show nothing. A claim that
+    no attack refutes *holds* if nothing speaks against the attacks, or if it is certified and no
+    attack contradicts the certificate.
 
     Args:
         claim: at one of the radii.
@@ -127,8 +136,8 @@ def judge(
     accuracy, (low, high) = after[last]
     found = (claim, accuracy, (float(low), float(high)))
 
-    def verdict(outcome: str, decided_by: str, says: str) -> Verdict:
-        return Verdict(found[0], outcome, found[1], found[2], decided_by, says)
+    def verdict(outcome: str, decided_by: str, kind: str, says: str) -> Verdict:
+        return Verdict(found[0], outcome, found[1], found[2], decided_by, kind, says)
 
     share = f"{100 * accuracy:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
     if high < claim.accuracy:
@@ -136,34 +145,36 @@ def judge(
         half = [name for name, (_, (_, most)) in after.items() if most < claim.accuracy / 2]
         if half:
             return verdict(
-                BROKEN, half[0],
+                BROKEN, half[0], "attacker",
                 f"{share} left of {claim}. Evaluate the next version against this attacker from "
                 "the start",
             )  # fmt: skip
         return verdict(
-            WEAKENED, below[0],
+            WEAKENED, below[0], "attacker",
             f"{share} left of {claim}. Claim no more than this, and try a larger budget: it may "
             "find more",
         )  # fmt: skip
-    if low < claim.accuracy and high - low > _WIDE:
+    short = accuracy < claim.accuracy - _SHORT
+    if low < claim.accuracy and (high - low > _WIDE or short):
+        more = "Audit more: these speak against it" if short else "Audit some hundred"
         return verdict(
-            UNRELIABLE, "few images",
-            f"{share} left: too few images to tell. Audit some hundred",
+            UNRELIABLE, "few images", "few images", f"{share} left: too few images to tell. {more}"
         )  # fmt: skip
-    if certified is not None and certified >= claim.accuracy:
+    if certified is not None and certified >= claim.accuracy and CERTIFICATE not in doubts:
         return verdict(
-            HOLDS, "certificate",
+            HOLDS, CERTIFICATE, CERTIFICATE,
             f"{100 * certified:.1f} % or more are certified, with 95 % confidence and endless "
             "draws in each vote: no attack can",
         )  # fmt: skip
     if doubts:
         return verdict(
-            UNRELIABLE, doubts[0],
+            UNRELIABLE, doubts[0], "check",
             f"{share} left, but the attacks cannot be relied on ({', '.join(doubts)}). Say more "
             "about the parts (differentiable=False, backward=, train=), or take a larger budget",
         )  # fmt: skip
+    less = ", less than claimed but within the interval" if accuracy < claim.accuracy else ""
     return verdict(
-        HOLDS, last,
-        f"{share} left: none of these attackers refutes it, and nothing speaks against them. A "
-        "larger budget and an attack made for this defence would say more",
+        HOLDS, last, "all attackers",
+        f"{share} left{less}: none of these attackers refutes it, and nothing speaks against them. "
+        "A larger budget and an attack made for this defence would say more",
     )  # fmt: skip

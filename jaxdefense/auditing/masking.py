@@ -14,9 +14,10 @@ import numpy as np
 
 from jaxdefense import attacks
 from jaxdefense.attacks.probe import Goal, make_probe
-from jaxdefense.auditing.plan import AGAIN, MORE, Cell
+from jaxdefense.auditing.claims import CERTIFICATE
+from jaxdefense.auditing.plan import AGAIN, GREY, MORE, Cell
 from jaxdefense.classifiers import Static, apply, fold, join, split
-from jaxdefense.evaluation import Robustness, craft, gradient_amplitude, sweep
+from jaxdefense.evaluation import Certificate, Robustness, craft, gradient_amplitude, sweep
 from jaxdefense.evaluation.reliability import Check
 from jaxdefense.geometry import Ball
 from jaxdefense.losses import margin
@@ -25,7 +26,7 @@ from jaxdefense.typing import Classifier, example_keys
 
 DECISIVE = (
     "randomness", "gradients", "differences", "iterative", "white-box", "more steps",
-    "more restarts", "more draws", "no gradients needed", "unbounded", "grey image",
+    "more restarts", "more draws", "no gradients needed", "unbounded", GREY, CERTIFICATE,
 )  # fmt: skip
 """Checks without which the worst case over all attackers may be far too high."""
 
@@ -60,31 +61,40 @@ def informed(blind: Robustness, knowing: Robustness, at: int) -> Check:
 
 
 def further(
-    cells: list[tuple[Cell, np.ndarray]], suite: Robustness | None, at: int, n: int
+    cells: list[tuple[Cell, np.ndarray, np.ndarray]], suite: Robustness | None, at: int, n: int
 ) -> list[Check]:
     """More steps, and attackers without the defence's gradients, must find next to nothing more.
 
     Args:
-        cells: with the share of images ``[e]`` that each was first to break, in their order.
+        cells: in their order, each with the share of images ``[e]`` that it was first to break and
+            the number ``[e]`` of those it tried.
         suite: AutoAttack's curve, of which Square is a part.
         at: index of the radius.
         n: number of images.
     """
     limit, found = chance(n), []
     for name in (MORE, AGAIN):
-        for share in (float(new[at]) for cell, new in cells if cell.name == name):
+        for share in (float(new[at]) for cell, new, _ in cells if cell.name == name):
             says = f"{name} still find more: the attacks are not at their end"
             good = f"{name} find next to nothing more"
             found.append(_limited(name, share, limit, says, good))
-    others = [(c.name, float(new[at])) for c, new in cells if c.kind in ("transfer", "query")]
+    others = [
+        (c.name, n * float(new[at]), int(tried[at]) if c.most else n)
+        for c, new, tried in cells if c.kind in ("transfer", "query")
+    ]  # fmt: skip
     if suite is not None:
-        others.append(("AutoAttack's Square", float((suite.broken_by[:, at] == "square").mean())))
-    if others:
-        share = sum(share for _, share in others)
-        name = max(others, key=lambda pair: pair[1])[0]
+        others.append(("AutoAttack's Square", (suite.broken_by[:, at] == "square").sum(), n))
+    # Those that try all images together; one that tries a few by itself, of these.
+    together = [one for one in others if one[2] == n]
+    tests = [(name, broken / size, chance(size)) for name, broken, size in others if 0 < size < n]
+    if together:
+        most = max(together, key=lambda one: one[1])[0]
+        tests.append((most, sum(broken for _, broken, _ in together) / n, limit))
+    if tests:
+        name, share, limit = max(tests, key=lambda test: test[1] / test[2])
         says = f"{name} breaks what withstood every gradient of the defence: gradients are masked"
         good = "attackers without the defence's gradients find next to nothing more"
-        found.append(_limited("no gradients needed", share, limit, says, good))
+        found.append(_limited("no gradients needed", float(share), limit, says, good))
     return found
 
 
@@ -121,10 +131,22 @@ def grey_image(worst: Robustness, y: np.ndarray) -> Check:
     at = (worst.radii >= 0.5) & (worst.norm == "linf")
     bound = float(np.bincount(y).max() / len(y))
     if not at.any():
-        return Check("grey image", NOT_APPLICABLE, None, bound, "no l-inf radius of 0.5 or more")
+        return Check(GREY, NOT_APPLICABLE, None, bound, "no l-inf radius of 0.5 or more")
     most = float(worst.robust_accuracy[at].max())
     says = "more is left than the share of the largest class, although all images can be made equal"
-    return _limited("grey image", most, bound, says, "no more is left than the largest class")
+    return _limited(GREY, most, bound, says, "no more is left than the largest class")
+
+
+def contradiction(certificate: Certificate, worst: Robustness) -> Check:
+    """Within a certified radius next to nothing may be broken, or attack or certificate are wrong.
+
+    A few images may: certificates err with a small probability, votes of finitely many draws more.
+    """
+    broken = float((worst.smallest_radius < 0.999 * certificate.radius).mean())
+    says = "images were broken within their certified radii: attack or certificate are wrong"
+    return _limited(
+        CERTIFICATE, broken, chance(certificate.n), says, "nothing was broken within its radius"
+    )
 
 
 def flatness(function: Classifier, x, y, eps: float, ball: Ball, key) -> tuple[float, str]:

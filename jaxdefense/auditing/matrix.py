@@ -27,6 +27,7 @@ class Matrix:
         x, y: images and labels.
         radii: the grid, ascending.
         key: of the sweeps.
+        eps: radius at which those are chosen who stand before an attacker that tries few.
         folder: for finished cells, or None.
         command: of the audit.
 
@@ -35,7 +36,8 @@ class Matrix:
         curves: what each attacker broke by itself, by name; where it was carried, only that.
         history: name -> worst case after this cell and all before it; cells against the classifier
             alone are not in it.
-        new: cell -> share of images ``[e]`` that it was the first to break.
+        new: each cell with the share of images ``[e]`` that it was the first to break, and how
+            many ``[e]`` of those that stood it tried.
     """
 
     def __init__(
@@ -45,15 +47,16 @@ class Matrix:
         y: np.ndarray,
         radii: np.ndarray,
         key: jax.Array,
+        eps: float,
         folder: str | os.PathLike[str] | None,
         command: str,
     ):
         self.defence, self.x, self.y, self.radii, self.key = defence, x, y, radii, key
-        self.folder, self.command, self.scored = folder, command, defence.scored
+        self.eps, self.folder, self.command, self.scored = eps, folder, command, defence.scored
         self.outcomes: list[Outcome] = []
         self.curves: dict[str, Robustness] = {}
         self.history: list[tuple[str, Robustness]] = []
-        self.new: list[tuple[Cell, np.ndarray]] = []
+        self.new: list[tuple[Cell, np.ndarray, np.ndarray]] = []
 
     @property
     def worst(self) -> Robustness:
@@ -68,7 +71,7 @@ class Matrix:
     def measure(self, cell: Cell) -> None:
         """One attacker."""
         began = time.monotonic()
-        new = np.zeros(len(self.radii))
+        new, chosen = np.zeros(len(self.radii)), np.ones(len(self.x), bool)
         if cell.kind == "undefended":
             assert self.defence.undefended is not None
             curve = shown = self._sweep(cell.attack, self.defence.undefended, None, None)
@@ -79,11 +82,14 @@ class Matrix:
         else:
             curve = shown = self._sweep(cell.attack, *self._target(cell), None)
         if cell.kind != "undefended":
-            both = worst(self.worst, curve) if self.history else curve
+            both, tried = curve, np.full(len(self.radii), len(self.x))
             if self.history:
+                both = worst(self.worst, curve)
+                left = self.worst.smallest_radius[:, None] > self.radii
+                tried = (chosen[:, None] & left).sum(0)
                 new = self.worst.robust_accuracy - both.robust_accuracy
             self.history.append((cell.name, both))
-            self.new.append((cell, new))
+            self.new.append((cell, new, tried))
             if cell.carried:
                 shown = both
         self.curves[cell.name] = curve
@@ -121,12 +127,13 @@ class Matrix:
         return self.worst.smallest_radius > eps * (1 + 1e-6)
 
     def _chosen(self, most: int | None) -> np.ndarray:
-        """Which images are still worth an attack; those that withstand most, where few may be."""
+        """Which images are still worth an attack; any of those at `eps`, where few may be."""
         standing = self.worst.smallest_radius > self.radii[self.radii > 0].min(initial=np.inf)
         if most is None or standing.sum() <= most:
             return standing
-        order = np.argsort(-self.worst.smallest_radius, kind="stable")
-        return np.isin(np.arange(len(self.x)), order[:most])
+        drawn = np.asarray(jax.random.permutation(jax.random.fold_in(self.key, 4), len(self.x)))
+        first = drawn[np.argsort(~self.standing(self.eps)[drawn], kind="stable")]
+        return np.isin(np.arange(len(self.x)), first[:most]) & standing
 
     def _until(self, chosen: np.ndarray) -> Robustness:
         """The worst case so far, with nothing left to break of the images that are not chosen."""

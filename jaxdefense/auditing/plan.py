@@ -17,6 +17,9 @@ from jaxdefense.typing import Classifier
 MORE, AGAIN = "more steps", "more restarts"
 """The cells that show whether gradients are at their end."""
 
+OWN = "AutoAttack, its own gradient"
+"""The cell that does not believe that a gradient is of no use."""
+
 GREY = "grey image"
 """The cell of the image that lies in every ball from l-inf 0.5 on."""
 
@@ -70,6 +73,7 @@ def plan(
     *,
     on_grid: bool,
     blocked: str = "",
+    flat: float = 0.0,
     largest: float = 0.0,
 ) -> tuple[list[Cell], list[Skipped]]:
     """The cells of a matrix in the order they run, and what is missing.
@@ -82,6 +86,7 @@ def plan(
         learned: a network that imitates the purifier, where one was trained.
         on_grid: whether the images are 8-bit ones.
         blocked: why the deployed function cannot be differentiated, where it cannot.
+        flat: share of images of which its gradient is zero.
         largest: of the radii.
     """
     cells: list[Cell] = []
@@ -101,7 +106,8 @@ def plan(
     best = averaged(defence.route) if around else known
     same = {"exact": defence.composed and not defence.random}
     best_is = same if around else {}
-    queried = defence.attacked if defence.random else None
+    # The luckiest of single draws would not be the worst image for the answer that counts.
+    queried = known
     pgd = attacks.pgd(ball, budget.steps)
     # The margin has a gradient where a saturated cross-entropy has none.
     apgd = _apgd(ball, budget.steps)
@@ -137,7 +143,7 @@ def plan(
             if backward is not None:
                 attacked = averaged(Purified(bpda(purifier, backward), bare))
                 add(f"BPDA, {name}", "white-box", told[name], apgd, attacked, **same)
-        if learned is None:
+        if learned is None and not defence.train:
             skip("BPDA, learned", "no training images were given")
 
     suite = attacks.SUITES["rand" if defence.random else budget.suite](ball)
@@ -149,7 +155,12 @@ def plan(
         minimum, longer = attacks.fmn(ball, budget.minimum_steps), _apgd(ball, budget.longer)
         add("AutoAttack", "white-box", f"its line-up, {short}{way}", suite, best, **best_is)
         says = f"looks for the closest image that fools, {way}"
-        add("minimum norm", "white-box", says, minimum, best, **best_is)
+        if around and not blocked and flat <= 0.5:  # whatever its author says of its gradient
+            add(OWN, "white-box", f"its line-up, {short}{through}", suite, known)
+        if defence.random:
+            skip("minimum norm", "its images lie where half of the draws fool")
+        else:
+            add("minimum norm", "white-box", says, minimum, best, **best_is)
         add(MORE, "white-box", f"whether more is to be found, {way}", longer, best, **best_is)
         # The first of them is the start of the white-box attacker.
         repeated = attacks.restarts(pgd, budget.restarts + 1)
@@ -168,7 +179,7 @@ def plan(
         several = diverse(ensemble(*substitutes.values()))
         says = "gradients of their mean, images resized at random"
         add("transfer: together", "transfer", says, attacks.mifgsm(ball), several)
-    if not substitutes:
+    if not substitutes and not defence.train:
         skip("transfer", "neither training images nor substitutes were given")
 
     # What goes around a purifier may answer otherwise than what is deployed.
@@ -183,11 +194,13 @@ def plan(
         skip("decision-based", f"HopSkipJump does not work in {ball.name}")
     else:
         jump = attacks.hopskipjump(ball, steps, queries)
-        most = budget.decision_images
-        add("decision-based", "query", "labels only", jump, queried, most=most)
+        most, answers = budget.decision_images, defence.scored if defence.random else None
+        add("decision-based", "query", "labels only", jump, answers, most=most)
     if not on_grid:
         skip("white-box, 8-bit", "the images are not 8-bit ones")
-    elif not blocked or around:
+    elif blocked and not around:
+        skip("white-box, 8-bit", f"what is deployed cannot be differentiated ({blocked})")
+    else:
         says = "PGD whose result is saved as an image file"
         whole = {"carried": False, **best_is}
         add("white-box, 8-bit", "white-box", says, attacks.eight_bit(pgd), best, **whole)

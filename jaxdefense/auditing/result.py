@@ -125,6 +125,7 @@ class Audit:
                     "robust_accuracy": v.robust_accuracy,
                     "interval": list(v.interval),
                     "decided_by": v.decided_by,
+                    "decided_kind": v.decided_kind,
                     "says": v.says,
                 }
                 for v in self.verdicts

@@ -14,6 +14,7 @@ from jax.tree_util import Partial
 from jaxdefense import checks, models
 from jaxdefense.auditing.budgets import Budget
 from jaxdefense.auditing.defence import Defence
+from jaxdefense.auditing.plan import Skipped
 from jaxdefense.classifiers import Frozen, Normalized, apply, is_random
 from jaxdefense.errors import InputError
 from jaxdefense.training import fit, optimizer, schedule, supervised
@@ -31,11 +32,13 @@ class Trained:
         substitutes: by name; the user's own among them.
         accuracy: of those trained here, on the images of the audit.
         imitation: of the purifier, or None.
+        skipped: what could not be trained, and why.
     """
 
     substitutes: dict[str, Classifier]
-    accuracy: dict[str, float]
-    imitation: Purifier | None
+    accuracy: dict[str, float] = dataclasses.field(default_factory=dict)
+    imitation: Purifier | None = None
+    skipped: list[Skipped] = dataclasses.field(default_factory=list)
 
 
 def train(
@@ -51,20 +54,23 @@ def train(
     """
     substitutes = dict(defence.substitutes)
     if defence.train is None:
-        return Trained(substitutes, {}, None)
+        return Trained(substitutes)
     x_train, y_train = _checked(defence.train, x, y, budget.n_train, key)
-    classes = int(max(y.max(), y_train.max())) + 1
+    classes = max(int(y_train.max()) + 1, _classes(defence.whole, x))
     modules: dict[str, nn.Module] = {}
     own = _module(defence.classifier)
-    if own is not None and defence.classifier is not None:
+    if own is not None:
         modules["another seed"] = own
-        classes = max(classes, _classes(defence.classifier, x))
     for name in budget.architectures or (("lenet5",) if own is None else ()):
         modules[name] = models.build(name, classes)
-    accuracy = {}
+    accuracy, skipped = {}, []
     for index, (name, module) in enumerate(modules.items()):
         here = jax.random.fold_in(key, index)
-        frozen = _fit(supervised(module), module, x_train, y_train, budget, here)
+        try:
+            frozen = _fit(supervised(module), module, x_train, y_train, budget, here)
+        except InputError as error:  # an architecture that does not take such images
+            skipped.append(Skipped(f"transfer: {name}", str(error)))
+            continue
         answers = [np.asarray(_call(frozen, part)).argmax(-1) for part in _parts(x)]
         accuracy[name] = float((np.concatenate(answers) == y).mean())
         substitutes[name] = frozen
@@ -72,8 +78,12 @@ def train(
     if defence.purifier is not None:
         here = jax.random.fold_in(key, len(modules))
         module = models.build("u_autoencoder", width=16)
-        imitation = _fit(imitate(module, defence.purifier), module, x_train, y_train, budget, here)
-    return Trained(substitutes, accuracy, imitation)
+        objective = imitate(module, defence.purifier)
+        try:
+            imitation = _fit(objective, module, x_train, y_train, budget, here)
+        except InputError as error:
+            skipped.append(Skipped("BPDA, learned", str(error)))
+    return Trained(substitutes, accuracy, imitation, skipped)
 
 
 def imitate(model: nn.Module, purifier: Purifier):

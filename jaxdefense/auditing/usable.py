@@ -1,4 +1,4 @@
-"""Which parts of a defence an attacker can work with."""
+"""Which parts of a defence an attacker can work with, and their logits."""
 
 import dataclasses
 import functools
@@ -7,12 +7,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdefense.auditing.defence import Defence
+from jaxdefense.auditing.defence import (
+    Defence,
+    LogProbabilities,
+    are_probabilities,
+    with_logits,
+)
 from jaxdefense.auditing.masking import flatness
 from jaxdefense.auditing.plan import Skipped
 from jaxdefense.classifiers import apply, is_random
+from jaxdefense.errors import InputError
+from jaxdefense.evaluation.clean import all_logits
 from jaxdefense.geometry import Ball
-from jaxdefense.typing import Purifier, example_keys
+from jaxdefense.precision import float32_products
+from jaxdefense.typing import Classifier, Purifier, example_keys
 
 
 def usable(
@@ -44,3 +52,30 @@ def _shape(purifier: Purifier, x: np.ndarray) -> tuple[int, ...]:
         return jax.eval_shape(functools.partial(apply, purifier, keys), image).shape[1:]
     except (TypeError, ValueError):  # whoever calls the defence as a whole says what is wrong
         return x.shape[1:]
+
+
+def logits_of_all(
+    defence: Defence, x: np.ndarray, key: jax.Array
+) -> tuple[Defence, bool, np.ndarray]:
+    """The defence with logits where it returns probabilities, whether it did, and its answers."""
+    few = x[:64]
+
+    def returned(function: Classifier, name: str) -> np.ndarray:
+        with float32_products():
+            return all_logits(function, few, key, len(few), name)
+
+    own, wrapped = returned(defence.whole, "defence"), {}
+    for name, network in defence.substitutes.items():
+        theirs = returned(network, f"substitute {name!r}")
+        if theirs.shape != own.shape:
+            raise InputError(
+                f"the substitute {name!r} returns {list(theirs.shape)} for {len(few)} images, but "
+                f"the defence {list(own.shape)}: give one of the same classes, in the same order"
+            )
+        wrapped[name] = LogProbabilities(network) if are_probabilities(theirs) else network
+    defence = dataclasses.replace(defence, substitutes=wrapped)
+    if not are_probabilities(own):
+        return defence, False, own
+    bare = defence.undefended
+    both = bare is not None and are_probabilities(returned(bare, "classifier"))
+    return with_logits(defence, LogProbabilities, both), True, own

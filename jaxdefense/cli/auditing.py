@@ -1,6 +1,7 @@
 """The commands ``jaxdefense audit`` and ``jaxdefense report``."""
 
 import dataclasses
+import os
 import re
 import shlex
 import sys
@@ -13,6 +14,13 @@ import tyro
 from jaxdefense.cli.launching import one_line_errors, take
 from jaxdefense.cli.subject import Subject
 from jaxdefense.errors import InputError, JaxdefenseError, UnknownNameError
+
+
+class Finished(Exception):
+    """An audit came to its end, with this exit status."""
+
+    def __init__(self, status: int):
+        self.status = status
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +42,7 @@ class Audit(Subject):
     """in pixel units of [0, 1]; a usual grid of the norm by default. Radii of claims are added"""
     budget: str = "standard"
     """quick (minutes), standard, or thorough (hours)"""
-    claim: tuple[str, ...] = ()
+    claim: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
     """such as 0.92@linf:0.3: robust accuracy at a radius; several are judged one by one"""
     seconds: float | None = None
     """begin no further attacker after so much time"""
@@ -53,7 +61,9 @@ class Audit(Subject):
                 self._run()
             except JaxdefenseError:
                 raise
-            except Exception:  # of the user's own code too: 1 would say that a claim is refuted
+            except Finished as finished:
+                raise SystemExit(finished.status) from None
+            except (Exception, SystemExit):  # of the user's code too: 0 and 1 would be verdicts
                 traceback.print_exc()
                 raise SystemExit(3) from None
 
@@ -80,15 +90,23 @@ class Audit(Subject):
         words = take([word for word in sys.argv[1:] if word], "--only", "")[1]
         found = audit(
             defence, x, y, self.radii, key,
-            ball=BALLS[self.norm], budget=self.budget, claims=self.claim, seconds=self.seconds,
-            folder=output / "attackers", only=self.only, about=source.replace("\n", ", "),
-            command=shlex.join(["jaxdefense", *words]),
+            ball=BALLS[self.norm], budget=self.budget, claims=sum(self.claim, ()),
+            seconds=self.seconds, folder=output / "attackers", only=self.only,
+            about=source.replace("\n", ", "),
+            command=shlex.join([*_surroundings(), "jaxdefense", *words]),
         )  # fmt: skip
         print(found)
         version = {"jaxdefense": jaxdefense.__version__}
         for path in write_audit(reports, found, version):
             print(path)
-        raise SystemExit(found.exit_status)
+        raise Finished(found.exit_status)
+
+
+def _surroundings() -> list[str]:
+    """Settings of the environment that a module may read, in front of the command that repeats."""
+    found = {name: value for name, value in os.environ.items() if name.startswith("JAXDEFENSE_")}
+    told = [f"{name}={value}" for name, value in sorted(found.items()) if "CACHE" not in name]
+    return ["env", *told] if told else []
 
 
 @dataclasses.dataclass(frozen=True)

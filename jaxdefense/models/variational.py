@@ -1,5 +1,6 @@
 """A variational autoencoder that is told the class."""
 
+import math
 from typing import Any
 
 import jax
@@ -24,6 +25,8 @@ class ConditionalVAE(nn.Module, kw_only=True):
         layers: convolutions of the encoder.
         kernel, dilation: of the convolutions.
         hidden: size of the dense layers of the encoder.
+        brightness: of the images that an untrained one decodes; the mean of the data where they are
+            dark.
         dtype: dtype of the computation; parameters and output stay float32.
 
     Example:
@@ -43,6 +46,7 @@ class ConditionalVAE(nn.Module, kw_only=True):
     kernel: int = 7
     dilation: int = 2
     hidden: int = 1024
+    brightness: float = 0.5
     dtype: Any = jnp.float32
 
     def setup(self) -> None:
@@ -65,10 +69,15 @@ class ConditionalVAE(nn.Module, kw_only=True):
         self.mean = nn.Dense(self.latent, dtype=self.dtype)
         self.spread = nn.Dense(self.latent, dtype=self.dtype)
         self.start = nn.Dense(self.low[0] * self.low[1] * self.features, dtype=self.dtype)
-        self.transposed = [
-            nn.ConvTranspose(features, window, padding="VALID", dtype=self.dtype)
-            for features in (*[self.features] * self.layers, channels)
+        inner = [
+            nn.ConvTranspose(self.features, window, padding="VALID", dtype=self.dtype)
+            for _ in range(self.layers)
         ]
+        start = nn.initializers.constant(math.log(self.brightness / (1 - self.brightness)))
+        last = nn.ConvTranspose(
+            channels, window, padding="VALID", bias_init=start, dtype=self.dtype
+        )
+        self.transposed = [*inner, last]
 
     def encode(self, x: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Means and standard deviations float32 ``[b, latent]`` of the codes of images ``[b]``."""

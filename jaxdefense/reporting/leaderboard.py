@@ -1,7 +1,7 @@
 """One page over many audits."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +76,21 @@ def _rows(path: Path, base: Path) -> list[dict[str, Any]]:
             "interval": claim["interval"],
             "outcome": claim["outcome"],
             "decided_by": claim["decided_by"],
-            # What holds has withstood them all; what does not, the one that decided.
-            "knowledge": "all"
-            if claim["outcome"] == HOLDS
-            else kinds.get(claim["decided_by"], "none"),
+            "knowledge": _knowledge(claim, kinds),
             "budget": told["budget"],
             "n": told["n"],
         }
         for claim in claims
     ]
+
+
+def _knowledge(claim: Mapping[str, Any], kinds: Mapping[str, str]) -> str:
+    """What holds has withstood them all; what does not, the one that decided."""
+    if claim["outcome"] == HOLDS:
+        return "all"
+    # A check may have the name of an attacker.
+    by_attacker = claim.get("decided_kind", "attacker") == "attacker"
+    return kinds.get(claim["decided_by"], "none") if by_attacker else "none"
 
 
 def _relative(page: Path, base: Path) -> str:

@@ -17,7 +17,7 @@ from jaxdefense.auditing import BUDGETS, audit
 from jaxdefense.auditing.claims import BROKEN, HOLDS, UNRELIABLE
 from jaxdefense.auditing.defence import as_defence
 from jaxdefense.auditing.matrix import Matrix
-from jaxdefense.auditing.plan import GREY, plan
+from jaxdefense.auditing.plan import GREY, OWN, plan
 from jaxdefense.auditing.result import SCHEMA
 from jaxdefense.data import as_images
 from jaxdefense.defenses import smoothed
@@ -190,6 +190,30 @@ def test_a_smoothed_classifier_brings_its_certificate(case):
     )  # fmt: skip
 
 
+def test_a_certificate_of_another_norm_proves_nothing(case):
+    classifier, x, y = case
+    found = audit(smoothed(classifier, 0.1, draws=11), x, y, [0.02], KEY, budget=TINY)
+    assert found.certificate is None
+    assert "certificate" in {row.name for row in found.skipped}
+    assert found.to_json()["certificate"] is None
+
+
+def test_a_gradient_that_is_said_to_be_of_no_use_is_tried_where_it_has_one(case):
+    classifier, x, y = case
+    smooth, rounds = (lambda x: 0.9 * x), jd.defenses.bit_depth(2)
+    for purifier, tried in ((smooth, True), (rounds, False)):
+        defence = jd.Defence(classifier=classifier, purifier=purifier, differentiable=False)
+        found = audit(defence, x, y, [0.05], KEY, budget=TINY)
+        assert (OWN in names(found)) == tried
+
+
+def test_a_network_that_cannot_be_trained_is_left_out(case):
+    classifier, x, y = case
+    images = np.round(255 * x).astype(np.uint8)
+    found = audit(jd.Defence(classifier, train=(images, y)), x, y, [0.05], KEY, budget=TINY)
+    assert "too small" in {row.name: row.reason for row in found.skipped}["transfer: lenet5"]
+
+
 def test_attackers_train_networks_of_their_own():
     images = np.random.default_rng(0).integers(0, 255, (130, 8, 8, 1), dtype=np.uint8)
     labels = (images.mean((1, 2, 3)) > 127).astype(np.int32)
@@ -227,6 +251,25 @@ def test_a_killed_audit_goes_on_from_finished_attackers(case, tmp_path, monkeypa
     again = audit(*given, budget=TINY, folder=tmp_path)
     assert len(done) == len(whole.outcomes)
     np.testing.assert_array_equal(again.worst.smallest_radius, whole.worst.smallest_radius)
+
+
+def test_attackers_of_a_module_whose_code_was_changed_are_not_told(case, tmp_path):
+    """Its weights and its name are the same."""
+    _, x, _ = case
+    weights = Flat().init(KEY, x)
+    y = np.asarray(Flat().apply(weights, x).argmax(-1))
+
+    class Changed(Flat):
+        @nn.compact
+        def __call__(self, x, train=False):
+            return 3 * nn.Dense(3)(x.reshape(len(x), -1)) - 1
+
+    Changed.__name__ = Changed.__qualname__ = "Flat"
+    for module in (Flat(), Changed(), Flat()):
+        audit(jd.Frozen(module, weights), x, y, RADII, KEY, budget=TINY, folder=tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["function-0", "function-1"]
+    stored = {path.name: len(list(path.iterdir())) for path in tmp_path.iterdir()}
+    assert stored["function-0"] == stored["function-1"] > 2
 
 
 def test_one_attacker_can_be_repeated(case):

@@ -1,6 +1,7 @@
 """Checks on functions whose gradients are known."""
 
 import dataclasses
+import types
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 from jaxdefense import Purified, Randomized, Tempered, attacks, linf, sweep
 from jaxdefense.auditing import masking
 from jaxdefense.auditing.plan import MORE, Cell
+from jaxdefense.evaluation import Certificate
 
 KEY = jax.random.key(0)
 EPS = 0.1
@@ -103,18 +105,19 @@ def test_one_step_must_not_beat_many(case):
         assert check(nothing, broken, 1).outcome == "pass"
 
 
-def cell(name, kind):
-    return Cell(name, kind, "", attacks.fgsm(linf))
+def cell(name, kind, share, tried=None):
+    """A cell with what it was first to break, at no radius and at one."""
+    made = Cell(name, kind, "", attacks.fgsm(linf), most=tried)
+    return made, np.array([0, share]), np.full(2, 100 if tried is None else tried)
 
 
 def test_what_other_attackers_find_beyond_gradients_is_counted():
-    new = lambda *shares: np.array(shares)
-    quiet = [(cell(MORE, "white-box"), new(0, 0.01)), (cell("Square", "query"), new(0.0, 0.01))]
+    quiet = [cell(MORE, "white-box", 0.01), cell("Square", "query", 0.01)]
     assert [c.outcome for c in masking.further(quiet, None, 1, 100)] == ["pass", "pass"]
     loud = [
-        (cell(MORE, "white-box"), new(0, 0.1)),
-        (cell("Square", "query"), new(0.0, 0.02)),
-        (cell("transfer: x", "transfer"), new(0.0, 0.03)),
+        cell(MORE, "white-box", 0.1),
+        cell("Square", "query", 0.02),
+        cell("transfer: x", "transfer", 0.03),
     ]
     found = masking.further(loud, None, 1, 100)
     assert [c.outcome for c in found] == ["fail", "fail"]
@@ -122,6 +125,24 @@ def test_what_other_attackers_find_beyond_gradients_is_counted():
     assert "transfer: x" in found[1].says
     # At a radius where they find nothing, they speak against no claim.
     assert [c.outcome for c in masking.further(loud, None, 0, 100)] == ["pass", "pass"]
+
+
+def test_an_attacker_that_tries_few_images_is_judged_by_these():
+    square = cell("Square", "query", 0.0)
+    few = [square, cell("decision-based", "query", 0.01, tried=10)]
+    assert [c.outcome for c in masking.further(few, None, 1, 500)] == ["fail"]
+    assert "decision-based" in masking.further(few, None, 1, 500)[0].says
+    assert masking.further(few, None, 1, 100)[0].outcome == "pass"  # one image of ten
+    nobody = [square, cell("decision-based", "query", 0.0, tried=0)]
+    assert masking.further(nobody, None, 1, 100)[0].outcome == "pass"
+
+
+def test_what_is_certified_may_not_be_broken():
+    curve = types.SimpleNamespace(smallest_radius=np.array([0.2] * 10 + [np.inf] * 90))
+    proof = lambda radius: Certificate(np.full(100, radius), np.zeros(100), 0.001, 100, 0.25)
+    assert masking.contradiction(proof(0.3), curve).outcome == "fail"
+    assert masking.contradiction(proof(0.1), curve).outcome == "pass"
+    assert masking.contradiction(proof(0.2), curve).outcome == "pass", "the radius is not within"
 
 
 def test_what_autoattacks_square_finds_was_found_without_gradients(case):
