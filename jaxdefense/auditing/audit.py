@@ -13,7 +13,7 @@ from tqdm import tqdm
 from jaxdefense import checks
 from jaxdefense.auditing.budgets import BUDGETS, Budget
 from jaxdefense.auditing.claims import CERTIFICATE, Claim, Verdict, judge
-from jaxdefense.auditing.controls import explanations
+from jaxdefense.auditing.controls import explanations, left_out
 from jaxdefense.auditing.defence import Defence, as_defence
 from jaxdefense.auditing.examine import at_radius, each_pixel, examine
 from jaxdefense.auditing.kept import kept_in
@@ -128,7 +128,8 @@ def audit(
         given, ball, spent, trained.substitutes, trained.imitation, on_grid=_on_grid(images),
         blocked=blocked, flat=flat, largest=float(grid[-1]),
     )  # fmt: skip
-    skipped = [*unusable, *trained.skipped, *skipped]
+    without = left_out(given, images.shape[-1], trained.substitutes)
+    skipped = [*unusable, *trained.skipped, *skipped, *without]
     if only is not None:
         kept = _just(only, cells)
         skipped += [Skipped(c.name, f"only {only!r} was wanted") for c in cells if c not in kept]

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdefense import attacks, defenses, models
 from jaxdefense.auditing.defence import Defence
+from jaxdefense.auditing.plan import Skipped
 from jaxdefense.classifiers import Purified
 from jaxdefense.evaluation import craft
 from jaxdefense.geometry import Ball
@@ -83,6 +84,26 @@ def explanations(
             Explanation(name, explains, result.clean_accuracy, result.accuracy, (low, high))
         )
     return found
+
+
+def left_out(
+    defence: Defence, channels: int, substitutes: Mapping[str, Classifier]
+) -> list[Skipped]:
+    """Which controls are missing, and why."""
+    if defence.undefended is None:
+        reason = "no classifier was given besides what is deployed"
+        return [Skipped("what explains it", reason)]
+    reasons = {}
+    if channels not in (1, 3):
+        reasons["control: jpeg"] = f"images of {channels} channels have no JPEG"
+    if defence.train is None:
+        reasons["control: pca"] = "no training images were given"
+    if "another seed" not in substitutes:
+        known = "no training images were given" if defence.train is None else (
+            "the classifier is no linen module that could be trained again"
+        )  # fmt: skip
+        reasons["control: another seed"] = known
+    return [Skipped(name, reason) for name, reason in reasons.items()]
 
 
 def _told(name: str, settings: dict[str, object]) -> str:
