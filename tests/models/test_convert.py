@@ -1,7 +1,6 @@
 """Weights from PyTorch and Keras: layouts by hand, and the original frameworks where installed."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
