@@ -70,6 +70,9 @@ def test_images_without_gradients_are_counted(case):
     assert (found.outcome, found.value) == ("fail", 1.0)
     # The margin sees what the softmax of large logits hides.
     assert masking.gradients(Tempered(classifier, 1e-4), *args).outcome == "pass"
+    # A NaN is no gradient: sqrt at 0 has none, whatever it is multiplied with.
+    torn = lambda x: classifier(x + 0 * jnp.sqrt(jnp.maximum(x - 2, 0)))
+    assert masking.gradients(torn, *args).value == 1.0
 
 
 def test_what_cannot_be_differentiated_is_told_with_the_reason(case):
