@@ -4,9 +4,9 @@ import dataclasses
 
 import pytest
 
-from experiments import coverage, kim2020_report, measuring
+from experiments import coverage, kim2020_report, kim2020_settings, measuring
 from experiments import kim2020_revisiting_autoencoders as kim2020
-from experiments.kim2020_parts import AE, CONTROL
+from experiments.kim2020_parts import AE, CONTROL, Workshop
 from jaxdefense.evaluation import store
 from jaxdefense.reporting import read_json
 from jaxdefense.training import loop
@@ -67,3 +67,17 @@ def test_a_second_run_only_draws(config, finished, monkeypatch):
     kim2020.main(config)
     assert not spent
     assert (finished / "results" / "results.json").read_text() == before
+
+
+def test_hardening_goes_from_one_radius_to_the_next():
+    """At the largest radius from the start MNIST's networks learn nothing."""
+    calls = []
+
+    class Recorded(Workshop):
+        def classifier(self, part, purifier=None, **given):
+            calls.append((part, given["initial"], given["against"][1]))
+            return part
+
+    setting = dataclasses.replace(kim2020_settings.MNIST, hardening_eps=(25.5, 51))
+    assert Recorded(setting, None).harden("c", "net") == "c_hardened_51"
+    assert calls == [("c_hardened_25.5", "net", 0.1), ("c_hardened_51", "c_hardened_25.5", 0.2)]
