@@ -260,6 +260,8 @@ def data_set(answer: Answer) -> str:
     """The paper's data set, and ours where it is another."""
     ours = next((cell.data for cell in answer.cells.values()), "")
     theirs = answer.number.dataset
+    if not theirs:  # of a number that the text prints
+        return ours
     return theirs if ours in ("", theirs) else f"{theirs}: ours {ours}"
 
 
