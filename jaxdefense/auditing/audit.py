@@ -169,7 +169,7 @@ def audit(
     elif isinstance(given.whole, Smoothed):
         choose, draws = spent.certify
         certificate = certify(given.whole, images, labels, key, choose=choose, draws=draws)
-        found = (*found, contradiction(certificate, matrix.worst))
+        found = (*found, contradiction(certificate, matrix.worst, given.whole.draws))
     over("checks and certificate")
     scored: Any = given.scored
     steps, substitutes = spent.steps, trained.substitutes

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import jax
 import jax.numpy as jnp
 import numpy as np
+import scipy.stats
 
 from jaxdefense import attacks
 from jaxdefense.attacks.probe import Goal, make_probe
@@ -137,12 +138,19 @@ def grey_image(worst: Robustness, y: np.ndarray) -> Check:
     return _limited(GREY, most, bound, says, "no more is left than the largest class")
 
 
-def contradiction(certificate: Certificate, worst: Robustness) -> Check:
+def contradiction(certificate: Certificate, worst: Robustness, draws: int) -> Check:
     """Within a certified radius next to nothing may be broken, or attack or certificate are wrong.
 
-    A few images may: certificates err with a small probability, votes of finitely many draws more.
+    What is certified at R has at r the probability ``Phi((R - r) / sigma)`` of each draw or more: a
+    vote goes wrong by chance where that is less than three deviations of the vote above one half.
+
+    Args:
+        certificate: of the same images.
+        worst: what was broken.
+        draws: behind each vote that was attacked.
     """
-    broken = float((worst.smallest_radius < 0.999 * certificate.radius).mean())
+    slack = scipy.stats.norm.ppf(min(0.5 + 1.5 / draws**0.5, 0.999)) * certificate.sigma
+    broken = float((worst.smallest_radius < certificate.radius - slack).mean())
     says = "images were broken within their certified radii: attack or certificate are wrong"
     return _limited(
         CERTIFICATE, broken, chance(certificate.n), says, "nothing was broken within its radius"
