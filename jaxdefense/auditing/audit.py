@@ -13,11 +13,12 @@ from tqdm import tqdm
 from jaxdefense import checks
 from jaxdefense.auditing.budgets import BUDGETS, Budget
 from jaxdefense.auditing.claims import CERTIFICATE, Claim, Verdict, judge
+from jaxdefense.auditing.comparing import contradiction
 from jaxdefense.auditing.controls import explanations, left_out
 from jaxdefense.auditing.defence import Defence, as_defence
 from jaxdefense.auditing.examine import at_radius, each_pixel, examine
 from jaxdefense.auditing.kept import kept_in
-from jaxdefense.auditing.masking import contradiction, doubts, flatness
+from jaxdefense.auditing.masking import doubts, flatness
 from jaxdefense.auditing.matrix import Matrix
 from jaxdefense.auditing.plan import GREY, Cell, Skipped, plan
 from jaxdefense.auditing.result import Audit

@@ -3,7 +3,7 @@
 import jax
 import numpy as np
 
-from jaxdefense.auditing import masking
+from jaxdefense.auditing import comparing, masking
 from jaxdefense.auditing.budgets import Budget
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.auditing.matrix import Matrix
@@ -64,7 +64,7 @@ def examine(
     else:
         reason = "no classifier was given besides what is deployed" if len(right) else _NONE_LEFT
         found.append(masking.untested("label leak", reason))
-    found.append(masking.grey_image(matrix.before_grey, y))
+    found.append(comparing.grey_image(matrix.before_grey, y))
     return tuple(found)
 
 
@@ -78,22 +78,22 @@ def at_radius(
         curves.get(name) for name in ("white-box, one step", "white-box", "oblivious")
     )
     if one is not None and many is not None:
-        found.append(masking.iterative(one, many, at))
+        found.append(comparing.iterative(one, many, at))
     else:
         found.append(masking.untested("iterative", "white-box attackers did not run"))
     around = defence.route is not defence.attacked
     if around:
         found.append(masking.untested("white-box", "its gradient is known to be of no use"))
     elif blind is not None and many is not None:
-        found.append(masking.informed(blind, many, at))
+        found.append(comparing.informed(blind, many, at))
     else:
         found.append(masking.untested("white-box", "needs an oblivious and a white-box attacker"))
-    found += masking.further(matrix.new, curves.get("AutoAttack"), at, len(matrix.x))
+    found += comparing.further(matrix.new, curves.get("AutoAttack"), at, len(matrix.x))
     ladder = {count: curves[n] for count in budget.ladder if (n := draws_of(count)) in curves}
     if not around and many is not None:
         ladder[budget.draws] = many  # the white-box attacker is one of them
     if defence.random and len(ladder) > 1:
-        found.append(masking.draws(dict(sorted(ladder.items())), at))
+        found.append(comparing.draws(dict(sorted(ladder.items())), at))
     else:
         reason = "its attackers did not run" if defence.random else "nothing is random"
         found.append(masking.untested("more draws", reason))

@@ -6,19 +6,18 @@ twice the deviation of a sign test where two attacks are compared image by image
 """
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.stats
 
 from jaxdefense import attacks
 from jaxdefense.attacks.probe import Goal, make_probe
 from jaxdefense.auditing.claims import CERTIFICATE
-from jaxdefense.auditing.plan import AGAIN, GREY, MORE, Cell
+from jaxdefense.auditing.plan import GREY
 from jaxdefense.classifiers import Static, apply, fold, join, split
-from jaxdefense.evaluation import Certificate, Robustness, craft, gradient_amplitude, sweep
+from jaxdefense.evaluation import craft, gradient_amplitude, sweep
 from jaxdefense.evaluation.reliability import Check
 from jaxdefense.geometry import Ball
 from jaxdefense.losses import margin
@@ -44,77 +43,6 @@ def chance(n: int) -> float:
     return min(max(3 / n, 0.02), 0.5)
 
 
-def iterative(one: Robustness, many: Robustness, at: int) -> Check:
-    """Many steps must break no less than one, at a radius of the grid."""
-    return _sign_test(
-        "iterative", *_paired(one, many, at), one.n,
-        "one step breaks more than many do: steps lose their way", "many steps break what one does",
-    )  # fmt: skip
-
-
-def informed(blind: Robustness, knowing: Robustness, at: int) -> Check:
-    """Who knows the defence must break no less than who knows the classifier only."""
-    return _sign_test(
-        "white-box", *_paired(blind, knowing, at), blind.n,
-        "who does not know the defence breaks more: its gradients lead astray",
-        "who knows the defence breaks what others do",
-    )  # fmt: skip
-
-
-def further(
-    cells: list[tuple[Cell, np.ndarray, np.ndarray]], suite: Robustness | None, at: int, n: int
-) -> list[Check]:
-    """More steps, and attackers without the defence's gradients, must find next to nothing more.
-
-    Args:
-        cells: in their order, each with the share of images ``[e]`` that it was first to break and
-            the number ``[e]`` of those it tried.
-        suite: AutoAttack's curve, of which Square is a part.
-        at: index of the radius.
-        n: number of images.
-    """
-    limit, found = chance(n), []
-    for name in (MORE, AGAIN):
-        for share in (float(new[at]) for cell, new, _ in cells if cell.name == name):
-            says = f"{name} still find more: the attacks are not at their end"
-            good = f"{name} find next to nothing more"
-            found.append(_limited(name, share, limit, says, good))
-    others = [
-        (c.name, n * float(new[at]), int(tried[at]) if c.most else n)
-        for c, new, tried in cells if c.kind in ("transfer", "query")
-    ]  # fmt: skip
-    if suite is not None:
-        others.append(("AutoAttack's Square", (suite.broken_by[:, at] == "square").sum(), n))
-    # Those that try all images together; one that tries a few by itself, of these.
-    together = [one for one in others if one[2] == n]
-    tests = [(name, broken / size, chance(size)) for name, broken, size in others if 0 < size < n]
-    if together:
-        most = max(together, key=lambda one: one[1])[0]
-        tests.append((most, sum(broken for _, broken, _ in together) / n, limit))
-    if tests:
-        name, share, limit = max(tests, key=lambda test: test[1] / test[2])
-        says = f"{name} breaks what withstood every gradient of the defence: gradients are masked"
-        good = "attackers without the defence's gradients find next to nothing more"
-        found.append(_limited("no gradients needed", float(share), limit, says, good))
-    return found
-
-
-def draws(ladder: Mapping[int, Robustness], at: int) -> Check:
-    """Against a random defence, means over more draws must find next to nothing more.
-
-    Args:
-        ladder: number of draws -> what the same attack finds with means over so many, ascending.
-        at: index of the radius.
-    """
-    *_, few, many = ladder.values()
-    fewer, more = _paired(few, many, at)
-    told = ", ".join(f"{n}: {100 * curve.robust_accuracy[at]:.1f} %" for n, curve in ladder.items())
-    return _sign_test(
-        "more draws", more, fewer, many.n, f"more draws still find more ({told})",
-        f"more draws find next to nothing more ({told})",
-    )  # fmt: skip
-
-
 def unbounded(surrogates: list[Classifier], scored: Classifier, x, y, steps, ball, key) -> Check:
     """Without a radius an attack must reach zero on whatever has gradients of use."""
     attack = attacks.unbounded(attacks.pgd(ball, steps, loss=margin))
@@ -124,37 +52,7 @@ def unbounded(surrogates: list[Classifier], scored: Classifier, x, y, steps, bal
         left &= ~(curve.smallest_radius <= 1.0)
     says = "an attack without a radius does not reach zero: gradients do not lead to where it fails"
     good = "an attack without a radius reaches zero"
-    return _limited("unbounded", float(left.mean()), chance(len(x)), says, good)
-
-
-def grey_image(worst: Robustness, y: np.ndarray) -> Check:
-    """From eps 0.5 in l-inf on, one grey image lies in every ball."""
-    at = (worst.radii >= 0.5) & (worst.norm == "linf")
-    bound = float(np.bincount(y).max() / len(y))
-    if not at.any():
-        return Check(GREY, NOT_APPLICABLE, None, bound, "no l-inf radius of 0.5 or more")
-    most = float(worst.robust_accuracy[at].max())
-    says = "more is left than the share of the largest class, although all images can be made equal"
-    return _limited(GREY, most, bound, says, "no more is left than the largest class")
-
-
-def contradiction(certificate: Certificate, worst: Robustness, draws: int) -> Check:
-    """Within a certified radius next to nothing may be broken, or attack or certificate are wrong.
-
-    What is certified at R has at r the probability ``Phi((R - r) / sigma)`` of each draw or more: a
-    vote goes wrong by chance where that is less than three deviations of the vote above one half.
-
-    Args:
-        certificate: of the same images.
-        worst: what was broken.
-        draws: behind each vote that was attacked.
-    """
-    slack = scipy.stats.norm.ppf(min(0.5 + 1.5 / draws**0.5, 0.999)) * certificate.sigma
-    broken = float((worst.smallest_radius < certificate.radius - slack).mean())
-    says = "images were broken within their certified radii: attack or certificate are wrong"
-    return _limited(
-        CERTIFICATE, broken, chance(certificate.n), says, "nothing was broken within its radius"
-    )
+    return limited("unbounded", float(left.mean()), chance(len(x)), says, good)
 
 
 def flatness(function: Classifier, x, y, eps: float, ball: Ball, key) -> tuple[float, str]:
@@ -177,7 +75,7 @@ def gradients(route: Classifier, x, y, eps: float, ball: Ball, key: jax.Array) -
     """Of the images that are left, next to none may be without a gradient."""
     share, _ = flatness(route, x, y, eps, ball, key)
     says = "images that nothing broke have no gradient: nothing was tried on them"
-    return _limited("gradients", share, 0.05, says, "the images that nothing broke have gradients")
+    return limited("gradients", share, 0.05, says, "the images that nothing broke have gradients")
 
 
 def differences(
@@ -231,7 +129,7 @@ def label_leak(bare: Classifier, scored: Classifier, x, y, eps, ball, key) -> Ch
     says = "its answer becomes the label that the attacker was given: it reads the perturbation"
     good = "its answer does not become the label that the attacker was given"
     # Perturbed images are answered more at random, which raises every class a little.
-    return _limited("label leak", share, 1 / classes + chance(len(x)), says, good)
+    return limited("label leak", share, 1 / classes + chance(len(x)), says, good)
 
 
 def amplitude(surrogate: Classifier, bare: Classifier | None, x, y, key) -> Check:
@@ -254,20 +152,8 @@ def untested(name: str, reason: str) -> Check:
     return Check(name, NOT_APPLICABLE, None, None, reason)
 
 
-def _paired(one: Robustness, other: Robustness, index: int) -> tuple[int, int]:
-    """How many images only the one broke, and only the other, at a radius."""
-    first, second = (r.smallest_radius <= r.radii[index] for r in (one, other))
-    return int((first & ~second).sum()), int((second & ~first).sum())
-
-
-def _sign_test(name: str, against: int, infavour: int, n: int, bad: str, good: str) -> Check:
-    """Fails where more images speak against than chance has it."""
-    excess = against - infavour
-    limit = max(2 * (against + infavour) ** 0.5 + 1, chance(n) * n)
-    return _limited(name, excess / n, limit / n, bad, good)
-
-
-def _limited(name: str, value: float, limit: float, bad: str, good: str) -> Check:
+def limited(name: str, value: float, limit: float, bad: str, good: str) -> Check:
+    """A check that fails above a limit, and what to say of either."""
     fails = value > limit + 1e-9
     return Check(name, "fail" if fails else "pass", value, limit, bad if fails else good)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxdefense import Purified, Randomized, Tempered, attacks, linf, sweep
-from jaxdefense.auditing import masking
+from jaxdefense.auditing import comparing, masking
 from jaxdefense.auditing.plan import MORE, Cell
 from jaxdefense.evaluation import Certificate
 
@@ -87,11 +87,11 @@ def test_what_cannot_be_differentiated_is_told_with_the_reason(case):
 def test_a_grey_image_lies_in_every_ball_from_one_half_on(case):
     classifier, x, y = case
     curve = sweep(attacks.gaussian(0.01, linf), classifier, x, y, [0.1, 0.5], KEY)
-    assert masking.grey_image(curve, y).outcome == "fail"
+    assert comparing.grey_image(curve, y).outcome == "fail"
     lower = dataclasses.replace(curve, robust_accuracy=np.array([0.9, 0.0]))
-    assert masking.grey_image(lower, y).outcome == "pass"
+    assert comparing.grey_image(lower, y).outcome == "pass"
     small = dataclasses.replace(curve, radii=np.array([0.1, 0.2], np.float32))
-    assert masking.grey_image(small, y).outcome == masking.NOT_APPLICABLE
+    assert comparing.grey_image(small, y).outcome == masking.NOT_APPLICABLE
 
 
 def test_one_step_must_not_beat_many(case):
@@ -100,10 +100,10 @@ def test_one_step_must_not_beat_many(case):
         sweep(attack, classifier, x, y, [0.02, 0.05], KEY)
         for attack in (attacks.fgsm(linf), attacks.pgd(linf, 20))
     )
-    assert masking.iterative(one, many, 1).outcome == "pass"
+    assert comparing.iterative(one, many, 1).outcome == "pass"
     broken = dataclasses.replace(one, smallest_radius=np.zeros(24))
     nothing = dataclasses.replace(many, smallest_radius=np.full(24, np.inf))
-    for check in (masking.iterative, masking.informed):
+    for check in (comparing.iterative, comparing.informed):
         assert check(broken, nothing, 1).outcome == "fail"
         assert check(nothing, broken, 1).outcome == "pass"
 
@@ -116,34 +116,34 @@ def cell(name, kind, share, tried=None):
 
 def test_what_other_attackers_find_beyond_gradients_is_counted():
     quiet = [cell(MORE, "white-box", 0.01), cell("Square", "query", 0.01)]
-    assert [c.outcome for c in masking.further(quiet, None, 1, 100)] == ["pass", "pass"]
+    assert [c.outcome for c in comparing.further(quiet, None, 1, 100)] == ["pass", "pass"]
     loud = [
         cell(MORE, "white-box", 0.1),
         cell("Square", "query", 0.02),
         cell("transfer: x", "transfer", 0.03),
     ]
-    found = masking.further(loud, None, 1, 100)
+    found = comparing.further(loud, None, 1, 100)
     assert [c.outcome for c in found] == ["fail", "fail"]
     assert found[1].value == pytest.approx(0.05)
     assert "transfer: x" in found[1].says
     # At a radius where they find nothing, they speak against no claim.
-    assert [c.outcome for c in masking.further(loud, None, 0, 100)] == ["pass", "pass"]
+    assert [c.outcome for c in comparing.further(loud, None, 0, 100)] == ["pass", "pass"]
 
 
 def test_an_attacker_that_tries_few_images_is_judged_by_these():
     square = cell("Square", "query", 0.0)
     few = [square, cell("decision-based", "query", 0.01, tried=10)]
-    assert [c.outcome for c in masking.further(few, None, 1, 500)] == ["fail"]
-    assert "decision-based" in masking.further(few, None, 1, 500)[0].says
-    assert masking.further(few, None, 1, 100)[0].outcome == "pass"  # one image of ten
+    assert [c.outcome for c in comparing.further(few, None, 1, 500)] == ["fail"]
+    assert "decision-based" in comparing.further(few, None, 1, 500)[0].says
+    assert comparing.further(few, None, 1, 100)[0].outcome == "pass"  # one image of ten
     nobody = [square, cell("decision-based", "query", 0.0, tried=0)]
-    assert masking.further(nobody, None, 1, 100)[0].outcome == "pass"
+    assert comparing.further(nobody, None, 1, 100)[0].outcome == "pass"
 
 
 def test_what_is_certified_may_not_be_broken():
     curve = types.SimpleNamespace(smallest_radius=np.array([0.2] * 10 + [np.inf] * 90))
     proof = lambda radius: Certificate(np.full(100, radius), np.zeros(100), 0.001, 100, 0.25)
-    check = lambda radius, draws: masking.contradiction(proof(radius), curve, draws).outcome
+    check = lambda radius, draws: comparing.contradiction(proof(radius), curve, draws).outcome
     assert check(0.1, 100) == "pass"
     assert check(0.2, 10**6) == "pass", "a certificate ends at its radius"
     assert check(0.21, 10**6) == "fail"
@@ -157,11 +157,11 @@ def test_what_autoattacks_square_finds_was_found_without_gradients(case):
     curve = sweep(attacks.gaussian(0.01, linf), classifier, x, y, [0.1], KEY)
     by = np.full((24, 1), "square")
     suite = dataclasses.replace(curve, broken_by=by)
-    (found,) = masking.further([], suite, 0, 24)
+    (found,) = comparing.further([], suite, 0, 24)
     assert (found.name, found.outcome) == ("no gradients needed", "fail")
     assert "Square" in found.says
     suite = dataclasses.replace(curve, broken_by=np.full((24, 1), "apgd-ce"))
-    assert masking.further([], suite, 0, 24)[0].outcome == "pass"
+    assert comparing.further([], suite, 0, 24)[0].outcome == "pass"
 
 
 def test_more_draws_must_find_next_to_nothing_more(case):
@@ -176,12 +176,12 @@ def test_more_draws_must_find_next_to_nothing_more(case):
 
     pgd = attacks.pgd(linf, 5)
     ladder = {n: sweep(pgd, random, x, y, [0.05], KEY, eot(random, n)) for n in (2, 8)}
-    found = masking.draws(ladder, 0)
+    found = comparing.draws(ladder, 0)
     assert found.outcome == "pass"
     assert "2: " in found.says
     blind = dataclasses.replace(ladder[2], smallest_radius=np.full(24, np.inf))
     seeing = dataclasses.replace(ladder[8], smallest_radius=np.zeros(24))
-    assert masking.draws({2: blind, 8: seeing}, 0).outcome == "fail"
+    assert comparing.draws({2: blind, 8: seeing}, 0).outcome == "fail"
 
 
 def test_a_defence_that_reads_the_label_from_the_perturbation_is_told(case):
