@@ -120,7 +120,9 @@ def _of_the_function(
         says = "it returns probabilities: their logarithm was attacked instead"
         found["probabilities"] = Check("probabilities", "note", None, None, says)
     zero = found["zero gradients"]
-    if zero.value is not None and 0 < zero.value <= 0.05:  # too few to hide behind
+    if zero.value is not None and 0 < zero.value <= masking.chance(
+        len(x)
+    ):  # too few to hide behind
         found["zero gradients"] = zero._replace(outcome="note")
     elif zero.outcome == "fail" and declared:
         says = f"{zero.says}; as its author says, so BPDA was used"
