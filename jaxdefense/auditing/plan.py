@@ -24,6 +24,10 @@ GREY = "grey image"
 """The cell of the image that lies in every ball from l-inf 0.5 on."""
 
 
+_ASKED = 4
+"""Draws behind each answer that an attacker without gradients is given."""
+
+
 def draws_of(count: int) -> str:
     """Name of the cell of so many draws."""
     return f"EOT, {count} draws"
@@ -107,7 +111,7 @@ def plan(
     same = {"exact": defence.composed and not defence.random}
     best_is = same if around else {}
     # The luckiest of single draws would not be the worst image for the answer that counts.
-    queried = known
+    queried = defence.averaged(defence.attacked, _ASKED) if defence.random else None
     pgd = attacks.pgd(ball, budget.steps)
     # The margin has a gradient where a saturated cross-entropy has none.
     apgd = _apgd(ball, budget.steps)
@@ -185,8 +189,10 @@ def plan(
     # What goes around a purifier may answer otherwise than what is deployed.
     asked = best is None or same["exact"]
     if "square" not in suite.labels or not asked or (blocked and not around):
-        says = f"{budget.queries} answers of what is deployed, no gradients"
-        add("Square", "query", says, attacks.square(ball, budget.queries), queried)
+        queries = budget.queries // 2 if defence.random else budget.queries
+        says = f"{queries} answers of what is deployed, no gradients"
+        says += f", means over {_ASKED} draws" if defence.random else ""
+        add("Square", "query", says, attacks.square(ball, queries), queried)
     steps, queries = budget.decisions
     if not steps:
         skip("decision-based", "not within this budget")
