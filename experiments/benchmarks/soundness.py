@@ -57,7 +57,7 @@ class Config(planted_cases.Config):
     samples: int = 8
     """of the noise, in each gradient of an attack on it"""
     steps: int = 20
-    multiples: tuple[float, ...] = (2.0, 8.0, 64.0)
+    multiples: tuple[float, ...] = (2.0, 16.0, 512.0)
     """of the certified radius"""
     seeds: tuple[int, ...] = (0,)
     output: str = "runs/soundness"
