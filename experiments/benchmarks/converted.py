@@ -13,6 +13,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import numpy as np
@@ -81,7 +82,8 @@ def main(config: Config) -> None:
     images = twins.nchw(data.as_images(chosen.x_train))
     labels = torch.from_numpy(chosen.y_train.astype(np.int64))
 
-    parts, rows, gaps = {}, [], []
+    parts: dict[str, jd.Frozen] = {}
+    rows: list[dict[str, Any]] = []
     for name, loss, target in (
         ("lenet5", tnn.functional.cross_entropy, labels),
         ("autoencoder", tnn.functional.mse_loss, images),
@@ -100,7 +102,6 @@ def main(config: Config) -> None:
             )
         )
         rows.append({"network": name, "gap": float(gap), "moved": moved, "n": len(x)})
-        gaps.append(float(gap))
         print(
             f"{name}: at most {gap:.1e} of the largest output apart, weights moved by {moved:.2g}"
         )
@@ -130,7 +131,7 @@ def main(config: Config) -> None:
     }  # fmt: skip
     text = json.dumps(jsonable(report, "converted"), indent=1)
     write_atomically(folder / "converted.json", text + "\n")
-    if not max(gaps) <= TOLERANCE:
+    if not max(row["gap"] for row in rows) <= TOLERANCE:
         sys.exit(1)
 
 

@@ -16,13 +16,6 @@ from jaxdefense.cli.subject import Subject
 from jaxdefense.errors import InputError, JaxdefenseError, UnknownNameError
 
 
-class Finished(Exception):
-    """An audit came to its end, with this exit status."""
-
-    def __init__(self, status: int):
-        self.status = status
-
-
 @dataclasses.dataclass(frozen=True)
 class Audit(Subject):
     """Is this defence real? Every attacker a strict reviewer would try; a verdict on each claim.
@@ -58,16 +51,15 @@ class Audit(Subject):
         """Prints the audit and writes its reports."""
         with one_line_errors(status=3):
             try:
-                self._run()
+                status = self._run()
             except JaxdefenseError:
                 raise
-            except Finished as finished:
-                raise SystemExit(finished.status) from None
             except (Exception, SystemExit):  # of the user's code too: 0 and 1 would be verdicts
                 traceback.print_exc()
                 raise SystemExit(3) from None
+        raise SystemExit(status)
 
-    def _run(self) -> None:
+    def _run(self) -> int:
         import jaxdefense
         from jaxdefense.auditing import audit
         from jaxdefense.auditing.defence import as_defence
@@ -99,7 +91,7 @@ class Audit(Subject):
         version = {"jaxdefense": jaxdefense.__version__}
         for path in write_audit(reports, found, version):
             print(path)
-        raise Finished(found.exit_status)
+        return found.exit_status
 
 
 def _surroundings() -> list[str]:
