@@ -1,4 +1,4 @@
-"""What our records answer to each printed number: pooled over seeds, side by side, judged.
+"""What our records answer to each printed number: pooled over seeds, judged.
 
 A script says for each number which records answer it; here they are found, pooled and compared.
 """
@@ -13,15 +13,18 @@ import numpy as np
 from experiments.paper_numbers import Number
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation import interval
-from jaxdefense.reporting import Record, Table
+from jaxdefense.reporting import Record
 
-COLUMNS = ("as attacked", "white-box", "strongest", "control")
 # A clean accuracy, or one without a defence, so close to the printed one counts as the same.
 CLOSE = 0.05
 # From this l-inf radius every image can be made the same grey.
 GREY = 0.5
 UNDEFENDED = ("none", "joint lambda=0", "alternating gamma=0")
 """What the papers call the networks that their defences are compared with."""
+TUNED = ("finetuned", "run")
+"""How phases begin in which the network itself is trained on attacked images: a defence, too."""
+OUT_OF_REACH = "clean already below"
+"""What a verdict adds where even our clean images are less often right than is printed."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,8 @@ class Answer:
 
     Attributes:
         number: the printed one.
-        cells: by column of `COLUMNS`; a column that does not apply is not there.
+        cells: by column, `side_by_side.COLUMNS` and others of a paper; one that does not apply is
+            not there.
         verdict: see `judge`.
         reason: why there is no answer, where there is none.
     """
@@ -193,25 +197,42 @@ def answers(
         found[number] = {column: cell for column, cell in cells.items() if cell is not None}
         if not found[number]:
             reasons[number] = "not measured by this run"
+    told = lambda number, cells: judge(number, cells, _bare(number, found), _clean(number, found))
     return [
-        Answer(number, cells, judge(number, cells, _bare(number, found)), reasons.get(number, ""))
+        Answer(number, cells, told(number, cells), reasons.get(number, ""))
         for number, cells in found.items()
     ]
 
 
+def _undefended(number: Number) -> bool:
+    return number.defence in UNDEFENDED and not number.phase.startswith(TUNED)
+
+
+def _clean(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mapping[str, Cell] | None:
+    """The cells of the same network and defence without an attack."""
+    same = lambda n: (n.table, n.dataset, n.model, n.defence, n.phase, n.metric)
+    clean = (found[n] for n in found if n.attack == "none" and same(n) == same(number))
+    return next(clean, None)
+
+
 def _bare(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mapping[str, Cell] | None:
     """The cells of the same number without a defence."""
-    if number.defence in UNDEFENDED:
+    if _undefended(number):
         return None
     same = lambda n: (n.dataset, n.attack, n.eps, n.metric)
-    there = lambda n: (n.table, n.model, n.phase)
-    others = [n for n in found if n.defence in UNDEFENDED and same(n) == same(number)]
-    # In another table it is the same measurement.
-    others.sort(key=lambda n: there(n) != there(number))
+    others = [n for n in found if _undefended(n) and same(n) == same(number)]
+    # In another table, or before the fine-tuning, it is the same measurement.
+    names = ("model", "table", "phase")
+    others.sort(key=lambda n: [getattr(n, name) != getattr(number, name) for name in names])
     return found[others[0]] if others else None
 
 
-def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | None) -> str:
+def judge(
+    number: Number,
+    cells: Mapping[str, Cell],
+    bare: Mapping[str, Cell] | None,
+    clean: Mapping[str, Cell] | None = None,
+) -> str:
     """What becomes of a printed accuracy.
 
     Without an attack or a defence: ``as printed`` where ours is within 5 points, else by how many
@@ -220,11 +241,18 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
     classifier under its strongest attacker, ``no gain`` where it is not above that, ``weakened``
     where it is but does not reach the number, else ``broken``, as is all from `GREY` upwards.
     Where nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number
-    from it.
+    from it. `OUT_OF_REACH` is added where our network and defence are less often right on clean
+    images than is printed of attacked ones.
+
+    Args:
+        number: the printed one.
+        cells: our measurements of it, by column.
+        bare: the same of the undefended classifier, where there are any.
+        clean: the same of the defence without an attack, where there are any.
     """
     if not is_accuracy(number.metric) or "as attacked" not in cells:
         return ""
-    if number.attack == "none" or number.defence in UNDEFENDED:
+    if number.attack == "none" or _undefended(number):
         gap = cells["as attacked"].value - number.fraction
         return "as printed" if abs(gap) <= CLOSE else f"{100 * gap:+.0f} points"
     last = cells.get("strongest", cells["as attacked"])
@@ -233,52 +261,9 @@ def judge(number: Number, cells: Mapping[str, Cell], bare: Mapping[str, Cell] | 
         if last.value == 0:
             return "too few images"
         return "no gain" if before is not None and last.low <= before.high else "holds"
-    if number.attack != "gaussian" and number.radius >= GREY:
-        return "broken"  # what is left are images of the largest class
-    return "weakened" if before is not None and last.low > before.high else "broken"
-
-
-def side_by_side(found: Sequence[Answer]) -> Table:
-    """Paper | ours as the paper attacked | white-box | strongest | control | verdict."""
-    cells = [cell for answer in found for cell in answer.cells.values()]
-    shares = (cell for answer in found for cell in answer.cells.values()
-              if is_accuracy(answer.number.metric))  # fmt: skip
-    counts = sorted({(cell.n, cell.seeds) for cell in shares})
-    sizes = ", ".join(f"{n} images ({seeds} seeds)" for n, seeds in counts)
-    synthetic = " ON STAND-IN DATA." if any(cell.synthetic for cell in cells) else ""
-    caption = (
-        "Paper against ours, accuracy in percent: mean over seeds [95 % Clopper-Pearson interval "
-        f"over the images of all seeds, as if they were different images] (range over seeds). A "
-        f"cell is over {sizes}.{synthetic}"
-    )
-    about = ("table", "dataset", "model", "defence", "attack", "paper", "images")
-    header = (*about, *COLUMNS, "verdict")
-    return Table(caption, header, tuple(map(_row, found)), left=5)
-
-
-def data_set(answer: Answer) -> str:
-    """The paper's data set, and ours where it is another."""
-    ours = next((cell.data for cell in answer.cells.values()), "")
-    theirs = answer.number.dataset
-    if not theirs:  # of a number that the text prints
-        return ours
-    return theirs if ours in ("", theirs) else f"{theirs}: ours {ours}"
-
-
-def _row(answer: Answer) -> tuple[str, ...]:
-    number = answer.number
-    unit = {"/255": "/255", "sigma [0,1]?": " (sigma)"}.get(number.eps_unit, "")
-    attack = f"{number.attack} {number.eps}{unit if number.eps else ''}".strip()
-    if number.metric != "accuracy":
-        attack = f"{attack}, {number.metric}".removeprefix("none").removeprefix(", ")
-    defence = ", ".join(part for part in (number.defence, number.phase) if part)
-    about = (number.table, data_set(answer), number.model, defence)
-    cells = []
-    for column in COLUMNS:
-        cell = answer.cells.get(column)
-        named = f", {cell.what}" if cell and column in ("strongest", "control") else ""
-        cells.append(cell.text(number.metric) + named if cell else "-")
-    images = "/".join(map(str, dict.fromkeys(cell.n for cell in answer.cells.values())))
-    if answer.reason:
-        return (*about, attack, number.value, images, answer.reason, *cells[1:], "")
-    return (*about, attack, number.value, images, *cells, answer.verdict)
+    # From `GREY` upwards what is left are images of the largest class.
+    near = number.attack == "gaussian" or number.radius < GREY
+    gained = before is not None and last.low > before.high
+    unharmed = (clean or {}).get("corrected", (clean or {}).get("as attacked"))
+    short = unharmed is not None and unharmed.high < number.fraction
+    return ("weakened" if near and gained else "broken") + f"; {OUT_OF_REACH}" * short

@@ -123,7 +123,7 @@ PRESETS = {
         seeds=(0,),
         preset="smoke",
     ),
-    "small": Config(),
+    "small": Config(seeds=(0,)),
     "paper": Config(
         size=128,
         widths=(32, 64, 128, 128),

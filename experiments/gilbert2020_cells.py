@@ -25,6 +25,7 @@ from experiments.gilbert2020_parts import (
     INITIAL,
     LAST,
     PHASES,
+    SECOND,
     Line,
     Parts,
     tag,
@@ -43,6 +44,7 @@ FAR = 64 / 255
 AT_8 = (EPS,)
 TRAINING, RECRAFTED = ", training images", f"{OBLIVIOUS}, re-crafted"
 TRANSFER = "transfer, ResNet-20"
+ANOTHER = "transfer, second seed"
 RESNETS_AE = "AE of ResNet-20"
 ERROR, SURVIVES = "mean squared error of clean images", "share of the perturbation that is left"
 LOSS, STEPS = "training loss, last epoch", "gradients to success"
@@ -72,7 +74,7 @@ def _lineup(
 ) -> Lineup:
     free = attacks.restarts(attacks.pgd(linf, steps), restarts)
     strong = (free, attacks.mifgsm(linf, 10), attacks.SUITES[suite](linf))
-    chosen = (attacks.predicted, attacks.random_wrong)
+    chosen = (attacks.predicted, attacks.least_likely, attacks.random_wrong)
     fgsm = printed_attacks(False)[0]
     return Lineup(
         strong=(*strong, attacks.square(linf, queries)) * many,
@@ -166,7 +168,7 @@ def _effort(team: Lineup, study: Study, line: Line) -> Iterator[Record]:
 
 def _loss(study: Study, line: Line) -> Record:
     """Where the training of the autoencoder ended."""
-    return _number(study, line.model, AE, LOSS, line.history[-1]["loss"], len(study.data.x_train))
+    return _number(study, line.model, AE, LOSS, line.history[-1]["loss"], line.pairs)
 
 
 def _number(study, model: str, defence: str, metric: str, value: float, n: int) -> Record:
@@ -249,12 +251,17 @@ def _cleaning(study: Study, line: Line, attack: Attack, front: Any) -> list[floa
 
 
 def _controls(parts: Parts, grid: tuple[float, ...]) -> Iterator[Record]:
-    """The same examples shown to another network, and to one behind an untrained autoencoder."""
+    """The same examples shown to another network, and to one behind an untrained autoencoder.
+
+    And the other network's examples shown to the first, bare and behind its autoencoder.
+    """
     line = parts.lines[RESNET, False]
     for name, function in parts.controls.items():
         yield measuring.clean(parts.study, line.model, name, function)
     for each in printed_attacks(False) if parts.controls else ():
         yield from shown(parts.study, line.model, each, line.source, parts.controls, grid, alone=1)
+        given = (parts.study, line.model, each, parts.controls[SECOND], line.stages(INITIAL), AT_8)
+        yield from shown(*given, knowledge=ANOTHER, alone=1)
 
 
 def _seconds(config: Any, parts: Parts) -> Iterator[Record]:

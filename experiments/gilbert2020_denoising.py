@@ -120,7 +120,7 @@ PRESETS = {
         seeds=(0,),
         preset="smoke",
     ),
-    "small": Config(),
+    "small": Config(seeds=(0,)),
     "paper": Config(
         shallower=1,
         width=16,

@@ -48,8 +48,12 @@ are among those trained on as they are, and not behind the autoencoder only."""
 PHASES = (INITIAL, *ROUNDS)
 BARE, AE = "none", "AE"
 CODED = ", as coded"
-SECOND, UNTRAINED, NO_CLEAN = "second seed", "untrained AE", "without clean inputs"
-FILTERS: dict[str, Purifier] = {"blur": defenses.blur(1.0), "2x resampling": defenses.resample(2)}
+SECOND, UNTRAINED = "second seed", "untrained AE"
+NO_CLEAN, ONLY_CLEAN = "without clean inputs", "clean inputs only"
+FILTERS: dict[str, Purifier] = {
+    "blur": defenses.blur(1.0), "JPEG": defenses.jpeg(), "4 bits": defenses.bit_depth(4),
+    "2x resampling": defenses.resample(2),
+}  # fmt: skip
 
 
 def tag(front: str, phase: str) -> str:
@@ -68,6 +72,7 @@ class Line:
         nets: phase of the fine-tuning -> the network.
         purifier: the denoising autoencoder.
         history: of its training.
+        pairs: of given and wanted images in it.
     """
 
     model: str
@@ -75,6 +80,7 @@ class Line:
     nets: Mapping[str, Frozen]
     purifier: Frozen
     history: Sequence[Mapping[str, float]]
+    pairs: int
 
     @property
     def source(self) -> Classifier:
@@ -179,7 +185,7 @@ class Workshop:
             net = self.tuned(part, phase, net, coded, [*images[: 3 if all_six else 1], *restored])
             nets[phase] = net
         model = label(self.config, name) + CODED * coded
-        return Line(model, coded, nets, purifier, history)
+        return Line(model, coded, nets, purifier, history, sum(map(len, images)))
 
     def autoencoder(
         self, part: str, given: Sequence[np.ndarray], channels: int = 8
@@ -231,7 +237,7 @@ class Workshop:
         return dataclasses.replace(self.study, data=changed)
 
     def variants(self) -> dict[str, Frozen]:
-        """Autoencoders of other code lengths, and one that meets no clean image."""
+        """Autoencoders of other code lengths, without clean images and without attacked ones."""
         images = self.crafted(self.network(RESNET), coded=False)
         found = {
             f"code of {code_length(self.study, channels)}": self.autoencoder(
@@ -241,6 +247,7 @@ class Workshop:
         }
         if self.config.thorough:
             found[NO_CLEAN] = self.autoencoder("autoencoder_without_clean", images[1:])[0]
+            found[ONLY_CLEAN] = self.autoencoder("autoencoder_only_clean", images[:1] * 3)[0]
         return found
 
     def controls(self) -> dict[str, Classifier]:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from experiments.answers import Answer, Query
 from experiments.gilbert2020_cells import (
+    ANOTHER,
     ERROR,
     FAR,
     LOSS,
@@ -29,6 +30,7 @@ from experiments.gilbert2020_parts import (
 )
 from experiments.views import HOW, row, text
 from jaxdefense import models
+from jaxdefense.attacks import SUITES
 from jaxdefense.models import count_parameters
 from jaxdefense.reporting import Table
 
@@ -39,7 +41,7 @@ def tables(view, found: Sequence[Answer], first: Parts) -> list[Table | str]:
     """All of them, where something was measured."""
     made = [
         _faults(found), _coded(view), _further(view), _controls(view), _labels(view), _search(view),
-        _variants(view, first), _effort(view), _losses(view), _sizes(view, first),
+        _variants(view, first), _effort(view), _losses(view, first), _sizes(view, first),
     ]  # fmt: skip
     return [*(table for table in made if table.rows), LEFT_OUT]
 
@@ -55,13 +57,13 @@ def _faults(found: Sequence[Answer]) -> Table:
             rows.append((*about, f"{100 * number.fraction:.2f}", *map(text, shown)))
     caption = (
         "Tables 2 and 3, the log of the fine-tuning and the model search: paper; as its public "
-        "code has it; without the faults of that code; and, after fine-tuning, with examples "
+        "code has it (PGD on ResNet-20 was printed with other code, which is not public); without "
+        "the faults of that code; and, after fine-tuning, with examples "
         "crafted anew on the fine-tuned network (without the autoencoder). As coded: the attacker "
         "differentiates the network on un-normalised images, by the cross-entropy of clipped "
         "probabilities; ImageNet's mean and deviation where it is scored; in fine-tuning logits "
         "are taken for probabilities, so that the loss stops at a true logit of 1. Attacked images "
-        "count by themselves, but those of the bare network without faults and of the re-crafted "
-        f"ones only where they are right when clean too. {HOW}"
+        f"count by themselves, whether or not they are right when clean. {HOW}"
     )
     header = ("table", "network", "phase", "defence", "attack", "paper", "as coded", "corrected",
               "re-crafted")  # fmt: skip
@@ -110,11 +112,18 @@ def _further(view) -> Table:
     caption = (
         "Every attack at other radii than the one that the autoencoder and the fine-tuning have "
         "met (8/255), without the faults of the code: on examples crafted once on the initial "
-        f"network, then through all that is scored. {HOW}"
+        "network, then through all that is scored. PGD-10 takes steps in proportion to the radius "
+        f"(0.01 at 8/255). {view.config.suite}: {_suite(view.config.suite)} {HOW}"
     )
     header = ("network", "defence", "radius", "seeds", "images", "FGSM, static", "PGD-10, static",
               "FGSM", "PGD-10", *(each.name for each in team.strong))  # fmt: skip
     return Table(caption, header, tuple(rows), 3)
+
+
+def _suite(name: str) -> str:
+    """What the attack that stands for AutoAttack consists of."""
+    first = str(SUITES[name].__doc__).partition("\n")[0]
+    return first[:1].lower() + first[1:]
 
 
 def _controls(view) -> Table:
@@ -132,11 +141,18 @@ def _controls(view) -> Table:
                     for kind in ("fgsm", "pgd") for eps in sizes
                 ]  # fmt: skip
                 rows += row(view, (TITLES[name], defence), queries)
+    for defence in (BARE, AE):
+        queries = [view.clean(RESNET, defence)]
+        for kind in ("fgsm", "pgd"):
+            fields = {"attack": view.attack(kind), "knowledge": ANOTHER}
+            queries += [view.query(RESNET, defence, eps=eps, **fields) for eps in sizes]
+        rows += row(view, (TITLES[RESNET], f"{defence}, examples of {SECOND}"), queries)
     caption = (
         "The corrected static examples shown to the autoencoder trained for them and to what has "
         "none: where a control does as well, the gain is not the autoencoder's. Blur: sigma 1 "
-        f"pixel. {SECOND}: another ResNet-20 without anything in front; {UNTRAINED}: a ResNet-20 "
-        f"trained behind an autoencoder with random weights; both of the first seed. {HOW}"
+        f"pixel; JPEG: quality 75. {SECOND}: another ResNet-20 without anything in front; "
+        f"{UNTRAINED}: a ResNet-20 trained behind an autoencoder with random weights; both of the "
+        f"first seed. Last: the examples of that other ResNet-20, at 8/255. {HOW}"
     )
     header = ("network", "defence", "seeds", "images", "clean",
               *(f"{kind} {255 * e:.0f}/255" for kind in ("FGSM", "PGD") for e in sizes),
@@ -156,10 +172,12 @@ def _labels(view) -> Table:
         ]
         rows += row(view, (defence,), queries)
     caption = (
-        "ResNet-20, FGSM at 8/255 made with the true label, with the one that the network predicts "
-        f"and with a random wrong one, before fine-tuning. {HOW}"
+        "ResNet-20, FGSM at 8/255 made with the true label, with the one that the network "
+        "predicts, with the least likely and with a random wrong one (away from these two as from "
+        f"the true one), before fine-tuning. {HOW}"
     )
-    header = ("defence", "seeds", "images", "true label", "predicted label", "random wrong label")
+    header = ("defence", "seeds", "images", "true label", "predicted", "least likely",
+              "random wrong")  # fmt: skip
     return Table(caption, header, tuple(rows), 1)
 
 
@@ -200,8 +218,9 @@ def _variants(view, first: Parts) -> Table:
         rows += row(view, (defence, *shown), [*map(of_first, queries)]) if any(numbers) else ()
     caption = (
         "ResNet-20 behind autoencoders of other code lengths than the published one (first row), "
-        "and behind one that met attacked images only, as the text of the paper has it; its code "
-        f"adds clean ones; and behind filters. {ERROR.capitalize()}: how blurred they come out. "
+        "behind one that met attacked images only, as the text of the paper has it (its code "
+        "adds clean ones), behind one that met clean images only, in as many steps, and behind "
+        f"filters. {ERROR.capitalize()}: how blurred they come out. "
         f"{SURVIVES.capitalize()}: norm of what the autoencoder makes of PGD's perturbation over "
         f"its norm. At 8/255, before fine-tuning, first seed. {HOW}"
     )
@@ -233,18 +252,22 @@ def _effort(view) -> Table:
     return Table(caption, header, tuple(rows), 2)
 
 
-def _losses(view) -> Table:
-    """Where the trainings of the autoencoders ended."""
+def _losses(view, first: Parts) -> Table:
+    """How the trainings of the autoencoders went, and where they ended."""
     rows = []
-    for name in (RESNET, SEPRE):
-        for coded in (True, False):
-            if cell := view.cell(view.query(name, AE, coded, metric=LOSS)):
-                rows.append((view.model(name, coded), str(cell.seeds), cell.text(LOSS)))
+    epochs = [e for e in (1, 10, 20, 64, 100) if e < view.config.autoencoder.epochs]
+    for (name, coded), line in first.lines.items():
+        if cell := view.cell(view.query(name, AE, coded, metric=LOSS)):
+            early = [f"{line.history[epoch - 1]['loss']:.2g}" for epoch in epochs]
+            pairs, last = f"{line.pairs:,}", cell.text(LOSS)
+            rows.append((view.model(name, coded), *early, str(cell.seeds), pairs, last))
     caption = (
-        "Mean squared error over the last epoch of the autoencoders' trainings (log: 0.0072, "
-        "0.0017, 0.0016, 0.0015, 0.0015 after epochs 1, 10, 20, 64 and 100, SEPreResNet-56)."
+        "Mean squared error over an epoch of the autoencoders' trainings, of the first seed but "
+        "for the last epoch (log: 0.0072, 0.0017, 0.0016, 0.0015, 0.0015 over epochs 1, 10, 20, "
+        "64 and 100, SEPreResNet-56)."
     )
-    return Table(caption, ("trained against", "seeds", LOSS), tuple(rows), 1)
+    header = ("trained against", *(f"epoch {epoch}" for epoch in epochs), "seeds", "pairs", LOSS)
+    return Table(caption, header, tuple(rows), 1)
 
 
 def _sizes(view, first: Parts) -> Table:

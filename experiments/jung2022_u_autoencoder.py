@@ -98,7 +98,7 @@ PRESETS = {
         seeds=(0, 1),
         preset="smoke",
     ),
-    "small": Config(),
+    "small": Config(seeds=(0,)),
     "paper": Config(
         width=64,
         autoencoder_width=32,

@@ -83,7 +83,7 @@ PRESETS = {
         seeds=(0,),
         preset="smoke",
     ),
-    "small": Config(),
+    "small": Config(seeds=(0,)),
     "paper": Config(
         mnist=dataclasses.replace(
             MNIST,

@@ -44,7 +44,11 @@ LEFT_OUT = """Left out, and why:
 - Batch statistics in batch norm at test time, as the public code has them: one image's answer would
   depend on the others of its batch.
 - Validation batches that the public code also trains on; its SGD with a rate of 1e-3, and its
-  choice of the epoch by the accuracy on test images: Adam and the last epoch here.
+  choice of the epoch by the accuracy on test images: Adam here, the classifier's epoch of lowest
+  loss on images held out, and the last epoch of the autoencoders.
+- The weight of PuVAE's divergence: the public code's 0.1 is taken as that of its mean over the
+  code, and untrained images start at the brightness of the data. With the sum it learned nothing of
+  the image but its class.
 - Images outside [0, 1], which the public code's PGD may leave behind: they are no images.
 - The classifier of Fashion-MNIST as a continuation of MNIST's training, as in the notebook: one
   line in the paper ("transfer learning") without a number of its own.

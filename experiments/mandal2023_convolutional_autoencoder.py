@@ -158,7 +158,7 @@ PRESETS = {
         seeds=(0,),
         preset="smoke",
     ),
-    "small": Config(),
+    "small": Config(seeds=(0,)),
     "paper": Config(
         width=64,
         hidden=(4096, 4096),

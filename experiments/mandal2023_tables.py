@@ -4,10 +4,11 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from experiments.answers import Answer, data_set
+from experiments.answers import Answer
 from experiments.mandal2023_lineup import FEW, grids
 from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, FGSM_AE, LARGE, RADII, Parts
 from experiments.paper_numbers import of_paper
+from experiments.side_by_side import data_set
 from experiments.views import HOW, row, text
 from jaxdefense.reporting import Table
 

@@ -72,16 +72,17 @@ def gains(view: View) -> Iterator[Record]:
                     defended, bare = find(own, with_it), find(own, without)
                     if defended and bare:
                         gain = 100 * (defended.value - bare.value)
-                        yield _gain(own, view, dataset, name, column, gain)
+                        images = min(defended.n, bare.n)
+                        yield _gain(own, view, dataset, name, column, gain, images)
 
 
 def _pairs(one: Mapping[str, Query], other: Mapping[str, Query]) -> Iterator[tuple[Query, Query]]:
     return zip(one.values(), other.values(), strict=True)
 
 
-def _gain(own, view, dataset, name, column, gain) -> Record:
+def _gain(own, view, dataset, name, column, gain, images: int) -> Record:
     like = next(r for r in own if (r.dataset, r.defence) == (view.titles[dataset], name))
     return dataclasses.replace(
         like, model=view.model, attack="gain", knowledge=column, metric=GAIN, eps=RADII[name],
-        value=gain, low=np.nan, high=np.nan, gradients=0, forwards=0, note="",
+        value=gain, n=images, low=np.nan, high=np.nan, gradients=0, forwards=0, note="",
     )  # fmt: skip

@@ -56,6 +56,13 @@ class Number:
         return float(self.value) / (100 if self.unit == "%" else 1)
 
     @property
+    def printed(self) -> str:
+        """The value as tables show it: shares in percent, others with their unit."""
+        if self.unit == "frac":
+            return f"{100 * float(self.value):.4g}"
+        return self.value if self.unit in ("", "%", "pp", "count") else f"{self.value} {self.unit}"
+
+    @property
     def radius(self) -> float:
         """The radius for pixels in [0, 1]; 0 where there is none."""
         return float(self.eps or 0) / (255 if self.eps_unit == "/255" else 1)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from experiments.coverage import RESULTS
+from experiments.paper_numbers import Number
 from experiments.publish import ANSWERS
 from jaxdefense.reporting import Table, write_atomically
 
@@ -63,7 +64,7 @@ def _claim(answer: dict[str, Any]) -> tuple[str, ...]:
     if last["data"] not in ("", number["dataset"]):
         data = f" (here {last['data']})" + data
     return (
-        claim + data, f"{number['value']}", _percent(cells["as attacked"]), _percent(last),
+        claim + data, Number(**number).printed, _percent(cells["as attacked"]), _percent(last),
         f"**{answer['verdict']}**", last["what"],
     )  # fmt: skip
 

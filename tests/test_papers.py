@@ -20,10 +20,11 @@ from experiments import (
     studies,
     summary,
 )
-from experiments.answers import Query, answers, find, judge, over_seeds, pool, side_by_side
+from experiments.answers import OUT_OF_REACH, Query, answers, find, judge, over_seeds, pool
 from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
 from experiments.publish import ANSWERS, _warnings
+from experiments.side_by_side import side_by_side
 from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import DataError, InputError
 from jaxdefense.evaluation import interval, store
@@ -160,6 +161,37 @@ def test_a_net_trained_without_reconstruction_is_no_defence():
     asked = lambda n: {"as attacked": Query({"defence": n.defence})}
     verdicts = [a.verdict for a in answers([baseline, trained], records, asked)]
     assert verdicts == ["as printed", "weakened"]
+
+
+def test_a_net_tuned_on_attacked_images_is_a_defence():
+    bare = dataclasses.replace(NUMBER, defence="none", phase="initial", value="20")
+    tuned = dataclasses.replace(NUMBER, defence="none", phase="finetuned", value="60")
+    other = dataclasses.replace(bare, model="VGG-16", value="90")
+    values = {"VGG-16": 0.9, "initial": 0.2, "finetuned": 0.6}
+    records = [record(defence="none", model=model, value=values[model]) for model in values]
+    asked = lambda n: {
+        "as attacked": Query({"model": "VGG-16" if n.model == "VGG-16" else n.phase})
+    }
+    # It is compared with the same network before the tuning, whichever is printed first.
+    found = answers([other, bare, tuned], records, asked)
+    assert [answer.verdict for answer in found] == ["as printed", "as printed", "holds"]
+
+
+def test_a_verdict_says_where_our_clean_accuracy_is_below_what_is_printed():
+    clean = dataclasses.replace(NUMBER, attack="none", eps="", value="95")
+    asked = lambda n: {"as attacked": Query({"attack": n.attack})}
+    for accuracy, verdict in ((0.5, f"broken; {OUT_OF_REACH}"), (0.94, "broken")):
+        records = [record(attack="none", value=accuracy), record(attack="pgd", value=0.1)]
+        assert answers([NUMBER, clean], records, asked)[0].verdict == verdict
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"), [("0.9209", "frac", "92.09"), ("93.8", "%", "93.8"),
+                                 ("0.008", "s", "0.008 s"), ("-", "", "-")],
+)  # fmt: skip
+def test_printed_shares_are_shown_in_percent(value, unit, shown):
+    number = dataclasses.replace(NUMBER, value=value, unit=unit)
+    assert side_by_side(answers([number], [], lambda n: "why not")).rows[0][5] == shown
 
 
 def test_a_row_names_our_data_where_it_is_not_the_papers():

@@ -1,0 +1,56 @@
+"""The table of a paper's page: what is printed, and what was measured of it, side by side."""
+
+from collections.abc import Sequence
+
+from experiments.answers import Answer, is_accuracy
+from jaxdefense.reporting import Table
+
+COLUMNS = ("as attacked", "white-box", "strongest", "control")
+
+
+def side_by_side(found: Sequence[Answer]) -> Table:
+    """Paper | ours as the paper attacked | white-box | strongest | control | verdict."""
+    cells = [cell for answer in found for cell in answer.cells.values()]
+    shares = (cell for answer in found for cell in answer.cells.values()
+              if is_accuracy(answer.number.metric))  # fmt: skip
+    counts = sorted({(cell.n, cell.seeds) for cell in shares})
+    sizes = ", ".join(f"{n} images ({seeds} seeds)" for n, seeds in counts)
+    synthetic = " ON STAND-IN DATA." if any(cell.synthetic for cell in cells) else ""
+    caption = (
+        "Paper against ours, accuracy in percent: mean over seeds [95 % Clopper-Pearson interval "
+        f"over the images of all seeds, as if they were different images] (range over seeds). A "
+        f"cell is over {sizes}.{synthetic}"
+    )
+    about = ("table", "dataset", "model", "defence", "attack", "paper", "images")
+    header = (*about, *COLUMNS, "verdict")
+    return Table(caption, header, tuple(map(_row, found)), left=5)
+
+
+def data_set(answer: Answer) -> str:
+    """The paper's data set, and ours where it is another."""
+    ours = next((cell.data for cell in answer.cells.values()), "")
+    theirs = answer.number.dataset
+    if not theirs:  # of a number that the text prints
+        return ours
+    return theirs if ours in ("", theirs) else f"{theirs}: ours {ours}"
+
+
+def _row(answer: Answer) -> tuple[str, ...]:
+    number = answer.number
+    unit = {"/255": "/255", "sigma [0,1]?": " (sigma)"}.get(number.eps_unit, "")
+    attack = f"{number.attack} {number.eps}{unit if number.eps else ''}".strip()
+    if number.metric != "accuracy":
+        attack = f"{attack}, {number.metric}".removeprefix("none").removeprefix(", ")
+    defence = ", ".join(part for part in (number.defence, number.phase) if part)
+    place = (number.table, data_set(answer), number.model, defence)
+    cells = []
+    for column in COLUMNS:
+        cell = answer.cells.get(column)
+        named = " s" * (number.unit == "s") if cell else ""
+        named += f", {cell.what}" if cell and column in ("strongest", "control") else ""
+        cells.append(cell.text(number.metric) + named if cell else "-")
+    images = "/".join(map(str, dict.fromkeys(cell.n for cell in answer.cells.values())))
+    about = (*place, attack, number.printed, images)
+    if answer.reason:
+        return (*about, answer.reason, *cells[1:], "")
+    return (*about, *cells, answer.verdict)
