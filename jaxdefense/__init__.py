@@ -19,6 +19,7 @@ from jaxdefense.geometry import l1 as l1
 from jaxdefense.geometry import l2 as l2
 from jaxdefense.geometry import linf as linf
 from jaxdefense.pixels import l0 as l0
+from jaxdefense.programs import use_compilation_cache as use_compilation_cache
 from jaxdefense.surrogates import bfloat16 as bfloat16
 from jaxdefense.surrogates import bpda as bpda
 from jaxdefense.surrogates import diverse as diverse

@@ -83,9 +83,10 @@ def check_labels(y: np.ndarray, count: int) -> None:
         InputError: wrong dtype, rank, length or sign.
     """
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
+        column = y.ndim == 2 and y.shape[1] == 1
+        advice = "use y[:, 0]" if column else "use y.argmax(-1) if they are one-hot"
         raise InputError(
-            f"y has shape {y.shape} and dtype {y.dtype}, but labels are integers [n]: "
-            "use y.argmax(-1) if they are one-hot"
+            f"y has shape {y.shape} and dtype {y.dtype}, but labels are integers [n]: {advice}"
         )
     if len(y) != count:
         raise InputError(f"{count} images but {len(y)} labels: give exactly one label per image")

@@ -8,15 +8,18 @@ become programs that are fast on a CPU anywhere (`folding`). The numbers are the
 order of sums.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 from jax import lax
 from jax.extend import core as jex
 
 from jaxdefense import folding, winograd
 
+_ARRAYS = jax.Array | np.ndarray | np.generic
 _CALLS = {"pjit", "jit", "closed_call", "custom_jvp_call", "custom_vjp_call"}
 
 
@@ -94,7 +97,10 @@ def canonicalize(function: Callable[..., Any], often: bool = True) -> Callable[.
     compiled loop, or where thin convolutions or max pools take much of the time.
 
     Args:
-        function: pytrees of arrays to a pytree of arrays.
+        function: pytrees to a pytree of arrays. What is no array, such as ``train=True`` or the
+            activation in an equinox module, reaches it as it is. Gradient rules of its own
+            (`jax.custom_vjp`) are gone from the outcome, which is one more reason to give the
+            whole step.
         often: whether it will run often enough to pay back the longer compiling of the
             fastest programs; else only those that compile as quickly as it does untouched.
 
@@ -107,9 +113,20 @@ def canonicalize(function: Callable[..., Any], often: bool = True) -> Callable[.
         2.0
     """
 
-    def canonicalized(*args):
-        jaxpr, shape = jax.make_jaxpr(function, return_shape=True)(*args)
-        outputs = _evaluate(jaxpr.jaxpr, jaxpr.consts, often, *jax.tree.leaves(args))
+    @functools.wraps(function)
+    def canonicalized(*args, **settings):
+        leaves, tree = jax.tree.flatten((args, settings))
+        where = [i for i, leaf in enumerate(leaves) if isinstance(leaf, _ARRAYS)]
+        arrays = [leaves[i] for i in where]
+
+        def call(*arrays):
+            given = dict(zip(where, arrays, strict=True))
+            whole = [given.get(i, leaf) for i, leaf in enumerate(leaves)]
+            args, settings = jax.tree.unflatten(tree, whole)
+            return function(*args, **settings)
+
+        jaxpr, shape = jax.make_jaxpr(call, return_shape=True)(*arrays)
+        outputs = _evaluate(jaxpr.jaxpr, jaxpr.consts, often, *arrays)
         return jax.tree.unflatten(jax.tree.structure(shape), outputs)
 
     return canonicalized

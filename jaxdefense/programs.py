@@ -1,6 +1,8 @@
-"""Compiled programs, of which a process can hold only so many."""
+"""Compiled programs: kept on disk, and of which a process can hold only so many."""
 
 import gc
+import os
+import warnings
 from pathlib import Path
 
 import jax
@@ -8,6 +10,25 @@ import jax
 _MAPS, _MOST = Path("/proc/self/maps"), Path("/proc/sys/vm/max_map_count")
 # A large network's program takes some thousands at once.
 _SHARE = 0.5
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that a second run starts at once.
+
+    The commands and experiment scripts call it; call it once in a script of your own, before
+    anything is compiled. Programs go to ``JAX_COMPILATION_CACHE_DIR`` or ``$JAXDEFENSE_CACHE/xla``
+    (``~/.cache/jaxdefense/xla``).
+
+    Example:
+        >>> import jaxdefense as jd
+        >>> jd.use_compilation_cache()
+    """
+    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
+        base = os.environ.get("JAXDEFENSE_CACHE") or Path.home() / ".cache" / "jaxdefense"
+        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 def make_room() -> bool:

@@ -30,6 +30,7 @@ Loss = Callable[[Logits, Labels], PerExample]
 """Larger is closer to fooling the classifier; losses are always ascended."""
 
 PyTree = Any
+_SEPARABLE = "threefry2x32"
 
 
 def example_keys(key: jax.Array, count: int, start: int = 0) -> Keys:
@@ -48,12 +49,39 @@ def example_keys(key: jax.Array, count: int, start: int = 0) -> Keys:
         >>> example_keys(jax.random.key(0), 3).shape
         (3,)
     """
-    indices = jax.numpy.arange(start, start + count)
-    return jax.vmap(lambda index: jax.random.fold_in(key, index))(indices)
+    return keys_at(key, jax.numpy.arange(start, start + count))
+
+
+def keys_at(key: jax.Array, index: jax.Array) -> Keys:
+    """Keys of the examples at the given indices: ``fold_in(key, index)``."""
+    key = separable(key)
+    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
 
 
 def as_keys(key: jax.Array, count: int) -> Keys:
     """Keys ``[count]`` from one key or from as many; typed keys and ``PRNGKey`` arrays both do."""
+    key = separable(key)
+    return example_keys(key, count) if key.ndim == 0 else key
+
+
+def separable(key: jax.Array) -> jax.Array:
+    """Keys whose draws under vmap do not depend on the batch: themselves, or made of others.
+
+    With JAX's ``rbg`` and ``unsafe_rbg`` generators a row's numbers depend on the row before all
+    others, so that an example's fate would depend on its neighbours.
+
+    Example:
+        >>> import jax
+        >>> str(separable(jax.random.key(3, impl="rbg")).dtype)
+        'key<fry>'
+    """
     if not jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.wrap_key_data(key)
-    return example_keys(key, count) if key.ndim == 0 else key
+    if str(jax.random.key_impl(key)) == _SEPARABLE:
+        return key
+    words = jax.random.key_data(key)
+    found = jax.random.wrap_key_data(words[..., :2], impl=_SEPARABLE)
+    mix = jax.random.fold_in if not key.ndim else jax.vmap(jax.random.fold_in)
+    for index in range(2, words.shape[-1]):
+        found = mix(found, words[..., index])
+    return found

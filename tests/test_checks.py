@@ -63,6 +63,7 @@ LABELS = {
     "negative": (np.where(np.arange(6) == 2, -1, Y), ["negative", "-1", "count from 0"]),
     "too few": (Y[:4], ["6 images but 4 labels", "one label per image"]),
     "float": (Y.astype(np.float32), ["float32", r"integers \[n\]"]),
+    "a column": (np.asarray(Y)[:, None], [r"\(6, 1\)", r"y\[:, 0\]"]),
     "one-hot": (np.eye(3, dtype=int)[Y], [r"\(6, 3\)", r"argmax\(-1\)", "one-hot"]),
     "boolean": (Y > 0, ["bool", "integers"]),
 }

@@ -11,8 +11,7 @@ import pytest
 
 import jaxdefense as jd
 from experiments import quickstart
-from jaxdefense import cli, defenses
-from jaxdefense.cli import launching
+from jaxdefense import cli, defenses, programs
 from jaxdefense.errors import InputError
 from jaxdefense.reporting import ensure_folder
 
@@ -332,7 +331,7 @@ def test_the_compilation_cache_lies_where_it_is_told(monkeypatch, tmp_path, give
     config = types.SimpleNamespace(
         jax_compilation_cache_dir=given, update=settings.__setitem__
     )  # fmt: skip
-    monkeypatch.setattr(launching, "jax", types.SimpleNamespace(config=config))
+    monkeypatch.setattr(programs, "jax", types.SimpleNamespace(config=config))
     monkeypatch.setattr(warnings, "filterwarnings", lambda *_: None)
     monkeypatch.setenv("JAXDEFENSE_CACHE", str(tmp_path))
     cli.use_compilation_cache()

@@ -228,6 +228,22 @@ def test_structure_literals_and_constants_come_back():
     jax.tree.map(np.testing.assert_array_equal, rewritten, plain)
 
 
+def test_what_is_no_array_reaches_the_function_as_it_is():
+    """Settings by name, flags that decide what is traced, functions among a module's leaves."""
+
+    def step(module, x, *, train, scale=1.0):
+        rate = 0.1 if train else 0.2
+        return jax.value_and_grad(lambda w: (module["act"](w * x) * scale * rate).sum())(
+            module["w"]
+        )
+
+    given = ({"act": jnp.tanh, "w": jnp.float32(0.3)}, IMAGES)
+    assert canonicalize(step).__name__ == "step"
+    for train in (True, False):
+        plain, found = (f(*given, train=train, scale=2.0) for f in (step, canonicalize(step)))
+        np.testing.assert_allclose(found, plain, rtol=1e-5)
+
+
 def test_it_can_be_mapped():
     net = conv_net()
     x = jax.random.uniform(KEY, (3, 2, 6, 6, 3))

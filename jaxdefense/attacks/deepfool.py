@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
-from jaxdefense.attacks.probe import TIE, Goal, Probe
+from jaxdefense.attacks.probe import Goal, Probe, tie
 from jaxdefense.attacks.search import Cost, Search, State, begin, where
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, l2
@@ -85,7 +85,7 @@ def clear_of_ties(keys: Keys, probe: Probe, x: Images) -> PerExample:
     between a tie and a success. Costs one forward pass, at the image.
     """
     logits = probe.logits(keys, x)
-    return 2 * TIE * jnp.abs(jnp.where(jnp.isfinite(logits), logits, 0.0)).max(-1)
+    return 2 * tie(jnp.where(jnp.isfinite(logits), logits, 0.0))
 
 
 def onto(ball: Ball, gradient: Images, x: Images, rise: PerExample) -> Images:

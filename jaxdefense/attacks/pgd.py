@@ -85,7 +85,7 @@ def _search(
     steepest: bool,
 ) -> Search:
     def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
-        start = x
+        start, eps = x, _within_box(ball, x, eps)
         if random_start:
             reach = eps
             if ball.name != "linf":
@@ -98,6 +98,7 @@ def _search(
         return begin(start, jax.vmap(rule.init)(x))
 
     def step(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:
+        eps = _within_box(ball, x, eps)
         reading, gradient = probe.differentiate(keys, state.x, goal)
         state = keep(state, state.x, reading)
         update, inner = jax.vmap(rule.update)(gradient, state.inner)
@@ -108,6 +109,11 @@ def _search(
 
     settings = f"{ball} {step_size=} {_name(rule)} {random_start=} {steepest=}"
     return Search(init, step, settings=settings)
+
+
+def _within_box(ball: Ball, x: Images, eps: Radii) -> Radii:
+    """The radius, at most that which spans [0, 1]: a step of infinite length leads nowhere."""
+    return jnp.minimum(eps, ball.norm(jnp.ones_like(x)))
 
 
 def _name(rule: optax.GradientTransformation) -> str:

@@ -11,8 +11,9 @@ from jaxdefense.classifiers import apply
 from jaxdefense.surrogates import draw
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Logits, Loss, PerExample
 
-# Two compiled programs may differ by this share of the largest logit.
-TIE = 1e-5
+# Two compiled programs may differ by this share of the largest logit; in less than float32 by some
+# of its last digits.
+_TIE, _DIGITS = 1e-5, 4
 
 
 class Goal(NamedTuple):
@@ -48,6 +49,12 @@ class Probe(NamedTuple):
     differences: Callable[[Keys, Images, Goal, int], tuple[Reading, jax.Array, jax.Array]]
 
 
+def tie(logits: Logits) -> PerExample:
+    """Margins up to this size may change sign from one compiled program to another."""
+    share = max(_TIE, _DIGITS * float(jnp.finfo(logits.dtype).eps))
+    return share * jnp.abs(logits).max(-1)
+
+
 def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = False) -> Probe:
     """How a search sees the classifier through a loss.
 
@@ -65,7 +72,7 @@ def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = Fa
         unanswered = jnp.isnan(logits).any(-1)
         ahead = jnp.where(unanswered, jnp.inf, losses.score(aim, logits, goal.truth))
         # Nearly a tie may be decided otherwise when it is scored by another program: go on.
-        clear = ahead > TIE * jnp.abs(logits).max(-1)
+        clear = ahead > tie(logits)
         fooled = unanswered | (losses.fooled(aim, logits, goal.truth) & clear)
         worth = jnp.stack([loss(each, goal.slot) for each in draws]).mean(0)
         return Reading(worth, ahead, fooled)

@@ -1,7 +1,9 @@
 """The commands ``jaxdefense sweep``, ``autoattack``, ``list`` and ``prepare``."""
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
 
@@ -28,6 +30,24 @@ class _Share:
     """seconds without a sign of life until a process counts as dead"""
 
 
+@contextlib.contextmanager
+def _shared(share: _Share, folder: str | None) -> Iterator[Callable[[], bool]]:
+    """As one of several processes, where there are; whether this is the first of them."""
+    from jaxdefense.evaluation import processes
+
+    if share.processes is None and not share.launcher:
+        yield lambda: True
+        return
+    if folder is None:
+        raise InputError(
+            "several processes share a sweep through a folder that all can write: name it "
+            "with --resume"
+        )
+    processes.join(folder, share.coordinator, share.processes, share.process, share.patience)
+    yield lambda: jax.process_index() == 0
+    processes.leave()
+
+
 @dataclasses.dataclass(frozen=True)
 class Sweep(Subject):
     """Robust accuracy of your own classifier over a grid of radii.
@@ -51,29 +71,17 @@ class Sweep(Subject):
     def run(self) -> None:
         """Prints the curve."""
         from jaxdefense import attacks
-        from jaxdefense.evaluation import processes, sweep
+        from jaxdefense.evaluation import sweep
 
-        shared = self.share.processes is not None or self.share.launcher
-        if shared:
-            if self.resume is None:
-                raise InputError(
-                    "several processes share a sweep through a folder that all can write: name it "
-                    "with --resume"
-                )
-            processes.join(
-                self.resume, self.share.coordinator, self.share.processes, self.share.process,
-                self.share.patience,
+        with _shared(self.share, self.resume) as first:
+            attack = attacks.make(self.attack, self.norm)
+            classifier, x, y, key, source = self.load()
+            result = sweep(
+                attack, classifier, x, y, self.radii, key, method=self.method, resume=self.resume,
+                progress=True,
             )  # fmt: skip
-        attack = attacks.make(self.attack, self.norm)
-        classifier, x, y, key, source = self.load()
-        result = sweep(
-            attack, classifier, x, y, self.radii, key, method=self.method, resume=self.resume,
-            progress=True,
-        )  # fmt: skip
-        if not shared or jax.process_index() == 0:
-            print(f"{source}; {result}")
-        if shared and self.resume is not None:
-            processes.leave(self.resume)
+            if first():
+                print(f"{source}; {result}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +99,9 @@ class Autoattack(Subject):
     """in pixel units of [0, 1]"""
     version: str = "standard"
     """quick, standard, plus, or rand for random defences"""
+    resume: str | None = None
+    """folder for finished blocks of examples: a killed run goes on from them"""
+    share: _Share = dataclasses.field(default_factory=lambda: _Share())
 
     def run(self) -> None:
         """Prints curve, accuracy after each attack, and the checks."""
@@ -99,12 +110,14 @@ class Autoattack(Subject):
 
         if self.norm not in BALLS:
             raise UnknownNameError("norm of AutoAttack", self.norm, BALLS)
-        classifier, x, y, key, source = self.load()
-        result = autoattack(
-            classifier, x, y, self.eps, key, ball=BALLS[self.norm], version=self.version,
-            progress=True,
-        )  # fmt: skip
-        print(f"{source}; {result}")
+        with _shared(self.share, self.resume) as first:
+            classifier, x, y, key, source = self.load()
+            result = autoattack(
+                classifier, x, y, self.eps, key, ball=BALLS[self.norm], version=self.version,
+                resume=self.resume, progress=True,
+            )  # fmt: skip
+            if first():
+                print(f"{source}; {result}")
         if not result.reliable:
             raise SystemExit(1)
 

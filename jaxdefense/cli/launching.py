@@ -1,16 +1,14 @@
 """`launch` for experiment scripts: presets, options, one-line errors, compilation cache."""
 
-import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TypeVar
 
-import jax
 import tyro
 
 from jaxdefense.errors import JaxdefenseError, UnknownNameError
+from jaxdefense.programs import use_compilation_cache
 
 Config = TypeVar("Config")
 
@@ -54,19 +52,6 @@ def take(arguments: list[str], name: str, default: str) -> tuple[str, list[str]]
         else:
             rest.append(argument)
     return value, rest
-
-
-def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that a second run starts at once.
-
-    In ``JAX_COMPILATION_CACHE_DIR`` or ``$JAXDEFENSE_CACHE/xla`` (``~/.cache/jaxdefense/xla``).
-    """
-    if getattr(jax.config, "jax_compilation_cache_dir", None) is None:
-        base = os.environ.get("JAXDEFENSE_CACHE") or Path.home() / ".cache" / "jaxdefense"
-        jax.config.update("jax_compilation_cache_dir", str(Path(base) / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-    warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
 
 
 class one_line_errors:

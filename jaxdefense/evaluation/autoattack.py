@@ -1,6 +1,7 @@
 """`autoattack`: the strict reviewer's first question in one call."""
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import jax
@@ -63,6 +64,7 @@ def autoattack(
     version: str = "standard",
     draws: int = 20,
     batch_size: int | None = None,
+    resume: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> AutoAttack:
     """AutoAttack (Croce and Hein 2020, arXiv 2003.01690) with its reliability checks.
@@ -77,7 +79,7 @@ def autoattack(
         version: a name of `attacks.SUITES`: ``"standard"``, ``"plus"``, ``"rand"`` (random
             defences; gradients averaged over draws) or ``"quick"``.
         draws: for ``"rand"``.
-        batch_size, progress: as in `jaxdefense.sweep`.
+        batch_size, resume, progress: as in `jaxdefense.sweep`.
 
     Raises:
         UnknownNameError: no such version.
@@ -103,6 +105,7 @@ def autoattack(
         key,
         eot(deployed, draws) if version == "rand" else None,
         batch_size=batch_size,
+        resume=resume,
         progress=progress,
     )
     # Against a random defence the attacks run together and share the credit.
@@ -114,6 +117,7 @@ def autoattack(
     finite = grid[np.isfinite(grid)]
     eps = float(finite.max(initial=0.0))
     checks = reliability(
-        deployed, np.asarray(x)[few], np.asarray(y)[few], key, eps=eps, ball=ball, curve=compared
-    )
+        deployed, np.asarray(x)[few], np.asarray(y)[few], key, eps=eps, ball=ball, curve=compared,
+        batch_size=batch_size,
+    )  # fmt: skip
     return AutoAttack(curve, after, checks)

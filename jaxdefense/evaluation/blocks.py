@@ -10,7 +10,7 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,12 @@ import numpy as np
 
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.grid import Measured
+from jaxdefense.evaluation.processes import working_on
 
 # Seconds between two looks at what the others have finished.
 _PAUSE = 0.2
+# Seconds that a process may seem to be at something else; what it shows lags behind what it does.
+_STRANGE = 3.0
 
 
 def in_blocks(
@@ -71,12 +74,35 @@ def in_blocks(
             )
             _write(path(start), found)
         parts[start] = found
-    while missing := [start for start in starts if start not in parts]:
-        for start in missing:
-            if (found := _read(path(start))) is not None:
-                parts[start] = found
-        time.sleep(_PAUSE)
+    with working_on(f"{identity}-{size}") as elsewhere:
+        _gather(parts, {start: path(start) for start in starts}, processes, elsewhere)
     return _join([parts[start] for start in starts])
+
+
+def _gather(
+    parts: dict[int, Measured],
+    paths: Mapping[int, Path],
+    processes: int,
+    elsewhere: Callable[[int], bool],
+) -> None:
+    """Waits for the blocks of others."""
+    late: dict[int, float] = {}
+    while missing := [start for start in paths if start not in parts]:
+        for start in missing:
+            owner = list(paths).index(start) % processes
+            strange = elsewhere(owner)
+            if (found := _read(paths[start])) is not None:
+                parts[start] = found
+            elif not strange:
+                late.pop(owner, None)
+            elif time.monotonic() - late.setdefault(owner, time.monotonic()) > _STRANGE:
+                raise InputError(
+                    f"process {owner} of {processes} is done with its work or sweeps something "
+                    "else, and will not write what this one waits for: give all processes the same "
+                    "networks, images, labels, radii, seed and attack, the same version of JAX and "
+                    "the same kind of device"
+                )
+        time.sleep(_PAUSE)
 
 
 def _join(parts: list[Measured]) -> Measured:

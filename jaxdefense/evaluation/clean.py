@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
-from jaxdefense import checks
+from jaxdefense import checks, typing
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import InputError, JaxdefenseError
@@ -21,10 +21,7 @@ from jaxdefense.typing import Images, Keys
 _CLEAN = 2**30 + 1
 
 
-@jax.jit
-def keys_at(key: jax.Array, index: jax.Array) -> Keys:
-    """Keys of the examples at the given indices: ``fold_in(key, index)``."""
-    return jax.vmap(lambda i: jax.random.fold_in(key, i))(index)
+keys_at = jax.jit(typing.keys_at)
 
 
 @jax.jit

@@ -47,6 +47,13 @@ def with_memory(run: Callable[[int], T], rows: int) -> T:
         rows = (rows + 1) // 2
 
 
+def batched(function: Callable[[np.ndarray], Any], count: int, rows: int) -> np.ndarray:
+    """``function(indices)`` in batches of one static size, joined."""
+    starts = range(0, count, rows)
+    padded = (np.minimum(np.arange(start, start + rows), count - 1) for start in starts)
+    return np.concatenate([np.asarray(function(index)) for index in padded])[:count]
+
+
 def by_row(
     mesh: Mesh | None, function: Callable[..., PyTree], shared: tuple[Any, ...], rows: PyTree
 ) -> PyTree:

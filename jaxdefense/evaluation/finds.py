@@ -43,7 +43,8 @@ class Finds:
     def __init__(self, count: int, radii: np.ndarray, known: np.ndarray | None = None):
         self.radii = radii
         # Where it is known beforehand, nothing is looked for at or above that radius.
-        self.index = np.full(count, len(radii)) if known is None else np.searchsorted(radii, known)
+        known = np.full(count, np.inf) if known is None else known
+        self.index = np.where(np.isinf(known), len(radii), np.searchsorted(radii, known))
         self.norm = np.full(count, np.inf)
         self.by = np.full((count, len(radii)), -1)
         self.gradients = self.forwards = self.violations = self.attempts = 0

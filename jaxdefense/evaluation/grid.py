@@ -77,7 +77,8 @@ def measure(
         gradients=0, forwards=0, attempts=0, violations=0,
     )  # fmt: skip
     # Of what is given, not of what is left: other parameters must fit the same program.
-    size = whole_rows(min(rows, len(images) * len(columns)), program.mesh)
+    together = 1 if ascending else len(columns)
+    size = whole_rows(min(rows, len(images) * together), program.mesh)
     attempted = (columns > 0)[:, None] & worth.T
     order = np.argsort(columns, kind="stable")
     for some in order[:, None] if ascending else [order]:

@@ -1,7 +1,11 @@
 """What a measured curve is filed under: a hash of all that decides its numbers."""
 
+import dataclasses
+import functools
 import hashlib
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -14,6 +18,8 @@ from jaxdefense.typing import Classifier
 
 # Raised whenever the same settings may give other numbers than before.
 VERSION = 4
+# Whose functions hold no parameters and are the same wherever they have the same name.
+_LIBRARIES = {"jax", "flax", "equinox", "optax", "numpy", "jaxdefense"}
 
 
 def identity(
@@ -45,15 +51,13 @@ def identity(
     )
     for function in (deployed, surrogate):
         arrays, static = split(function)
-        text = repr(static.treedef)
-        if any(callable(leaf) for leaf in static.leaves) or " at 0x" in text:
-            raise InputError(
-                "results of a plain function cannot be kept, because another one cannot be told "
-                "from it: use Frozen(module, variables), or sweep()"
-            )
-        digest.update(f"{text} {static.leaves}".encode())
+        # A linen module shows its functions by their bare names, so that all must be looked at.
+        named, text = _structure(static.treedef), repr(static.treedef)
+        text = named if " at 0x" in text else text
+        leaves = [_named(leaf) if callable(leaf) else leaf for leaf in static.leaves]
+        digest.update(f"{text} {tuple(leaves)}".encode())
         for array in arrays:
-            _update(digest, np.asarray(array))
+            _update(digest, array)
     if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
         key = jax.random.key_data(key)
     known = () if after is None else (after.smallest_radius,)
@@ -62,6 +66,54 @@ def identity(
     return digest.hexdigest()
 
 
-def _update(digest, array: np.ndarray) -> None:
+def _structure(tree: Any) -> str:
+    """A tree's structure in words that are the same in every process."""
+    node = tree.node_data()
+    inside = ", ".join(map(_structure, tree.children()))
+    return "*" if node is None else f"{node[0]} {_settings(node[1])} [{inside}]"
+
+
+def _settings(value: Any) -> str:
+    """What a module keeps besides its arrays, in words that are the same in every process.
+
+    Raises:
+        InputError: a function that cannot be told from others.
+    """
+    if isinstance(value, tuple | list):
+        return f"({', '.join(map(_settings, value))})"
+    if isinstance(value, Mapping):
+        return str({str(name): _settings(part) for name, part in value.items()})
+    if isinstance(value, functools.partial):
+        return f"partial{_settings((value.func, value.args, value.keywords))}"
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):  # as linen modules are
+        names = [f.name for f in dataclasses.fields(value) if f.name not in ("parent", "name")]
+        return f"{type(value)} {[(n, _settings(getattr(value, n, None))) for n in names]}"
+    known = isinstance(value, type) or not callable(value)
+    return repr(value) if known and " at 0x" not in repr(value) else _named(value)
+
+
+def _named(function: Any) -> str:
+    """Where a library has a function, and what it was made with."""
+    place, name = (str(getattr(function, n, "")) for n in ("__module__", "__qualname__"))
+    if place.partition(".")[0] in _LIBRARIES:
+        found: Any = sys.modules.get(place)
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        if found is function:
+            return f"{place}.{name}"
+        cells = [cell.cell_contents for cell in getattr(function, "__closure__", None) or ()]
+        if cells and not any(hasattr(content, "shape") for content in cells):
+            return f"{place}.{name} {_settings(cells)}"
+    raise InputError(
+        "results of a plain function cannot be kept, because another one cannot be told from it: "
+        f"{function!r} may hold parameters. Use Frozen(module, variables), an nnx or equinox "
+        f"module with functions of {', '.join(sorted(_LIBRARIES))} only, or sweep() without resume"
+    )
+
+
+def _update(digest, array: Any) -> None:
+    if jax.numpy.issubdtype(array.dtype, jax.dtypes.prng_key):
+        array = jax.random.key_data(array)
+    array = np.asarray(array)
     digest.update(f"{array.dtype} {array.shape}".encode())
     digest.update(np.ascontiguousarray(array).tobytes())

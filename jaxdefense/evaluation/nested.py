@@ -115,7 +115,7 @@ class Engine:
             if stage.steps < SHORT and not whole:
                 return Task(example, 0, shrink=False)
             if example in start:
-                return Task(example, start[example] - 1, warm=True)
+                return Task(example, min(start[example], finds.index[example]) - 1, warm=True)
             return Task(example, finds.index[example] - 1)
 
         def follow(answer: Answer) -> Iterable[Task]:
@@ -136,7 +136,7 @@ class Engine:
             elif answer.claimed and task.shrink:
                 yield task._replace(shrink=False)  # lost on the way down: once more, up to success
             elif task.warm:
-                yield Task(example, beyond(task.radius))
+                yield Task(example, min(beyond(task.radius), known - 1))
             else:
                 low = lost[example] = max(lost.get(example, -1), task.radius)
                 if low + 1 < known:

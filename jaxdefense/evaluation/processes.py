@@ -5,10 +5,14 @@ inside a program; JAX only tells them which of how many they are. What has to be
 has died: the others would wait for its blocks for ever.
 """
 
+import contextlib
+import itertools
 import os
 import sys
+import tempfile
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -43,62 +47,128 @@ def join(
     Raises:
         InputError: processes that cannot find each other.
     """
+    base = Path(folder) / "processes"
+    base.mkdir(parents=True, exist_ok=True)
+    # All processes of this run leave the line below later than each has passed this one.
+    since = _now(base)
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (RuntimeError, ValueError) as error:
         first = (str(error).strip() or "no message").splitlines()[0]
         raise InputError(
-            f"the processes cannot find each other: {first}. Start each with --coordinator "
-            "HOST:PORT (of process 0), --processes N and --process 0 to N-1, or under SLURM"
+            f"the processes cannot find each other: {first}. Start each with "
+            "--share.coordinator HOST:PORT (of process 0), --share.processes N and --share.process "
+            "0 to N-1, or under SLURM with --share.launcher"
         ) from None
-    base = Path(folder) / "processes"
-    base.mkdir(parents=True, exist_ok=True)
-    threading.Thread(target=_watch, args=(base, patience), daemon=True).start()
+    global _watch
+    _watch = Watch(base, jax.process_index(), jax.process_count(), since, patience)
+    _watch.start()
 
 
-def leave(folder: str | os.PathLike[str]) -> None:
+def leave() -> None:
     """Says that this process has finished, so that the others do not take it for dead."""
-    _sign(Path(folder) / "processes", "done")
+    if _watch is not None:
+        _watch.finish()
     jax.distributed.shutdown()
 
 
-def _sign(base: Path, text: str) -> None:
-    path = base / f"{jax.process_index()}"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(f"{os.getpid()} {text}")
-    os.replace(temporary, path)
+class Watch(threading.Thread):
+    """Shows that this process is alive and at what, and ends it when another has died.
+
+    Args:
+        base: folder of the signs, one file for each process.
+        own, count: which process this is, of how many.
+        since: time of the file system (ns) before which signs are those of an earlier run.
+        patience, startup: seconds without a sign of life, at all and at first.
+    """
+
+    def __init__(
+        self,
+        base: Path,
+        own: int,
+        count: int,
+        since: int,
+        patience: float,
+        startup: float = _STARTUP,
+    ):
+        super().__init__(daemon=True)
+        self.base, self.own, self.count, self.since = base, own, count, since
+        self.patience, self.startup = patience, startup
+        self.task = ""
+        self._over, self._told = threading.Event(), threading.Event()
+
+    def run(self) -> None:
+        """Until the process ends."""
+        begun = time.monotonic()
+        others = [other for other in range(self.count) if other != self.own]
+        seen = dict.fromkeys(others, ("", begun + self.startup))
+        for beat in itertools.count():
+            over = self._over.is_set()
+            self._sign("done" if over else f"{beat} {self.task}")
+            if over:
+                self._told.set()
+            for other, (text, deadline) in seen.items():
+                now = self.sign_of(other)
+                if now == "done":
+                    seen[other] = (now, float("inf"))
+                elif now != text:
+                    seen[other] = (now, time.monotonic() + self.patience)
+                elif time.monotonic() > deadline:
+                    self.end(other)
+            time.sleep(_BEAT)
+
+    def finish(self) -> None:
+        """Returns when the others can see that this process is done."""
+        self._over.set()
+        self._told.wait(10)
+
+    def sign_of(self, process: int) -> str:
+        """What a process has shown last in this run; empty where nothing."""
+        path = self.base / f"{process}"
+        try:
+            return path.read_text() if path.stat().st_mtime_ns >= self.since else ""
+        except OSError:
+            return ""
+
+    def elsewhere(self, process: int) -> bool:
+        """Whether a process is done, or works on something else than this one."""
+        state, _, task = self.sign_of(process).partition(" ")
+        return state == "done" or bool(task and self.task and task != self.task)
+
+    def end(self, other: int) -> None:
+        """Ends this process, from whichever thread."""
+        print(
+            f"error: process {other} of {self.count} gave no sign of life for {self.patience:g} s: "
+            f"it has died. Finished blocks are kept in {self.base.parent}; run the same command "
+            "again, with any number of processes, to go on from them",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    def _sign(self, text: str) -> None:
+        temporary = self.base / f"{self.own}.tmp"
+        temporary.write_text(text)
+        os.replace(temporary, self.base / f"{self.own}")
 
 
-def _watch(base: Path, patience: float) -> None:
-    own, others = jax.process_index(), range(jax.process_count())
-    seen = {other: ("", time.monotonic() + _STARTUP) for other in others if other != own}
-    # Signs of an earlier run are not signs of life.
-    stale = {other: _read(base, other) for other in seen}
-    beat = 0
-    while True:
-        if not _read(base, own).endswith("done"):
-            _sign(base, str(beat))
-        for other, (text, deadline) in seen.items():
-            now = _read(base, other)
-            if now.endswith("done") and now != stale[other]:
-                seen[other] = (now, float("inf"))
-            elif now not in (text, stale[other]):
-                seen[other] = (now, time.monotonic() + patience)
-            elif time.monotonic() > deadline:
-                print(
-                    f"error: process {other} of {len(others)} gave no sign of life for "
-                    f"{patience:g} s: it has died. Finished blocks are kept in {base.parent}; run "
-                    "the same command again, with any number of processes, to go on from them",
-                    file=sys.stderr,
-                    flush=True,
-                )
-                os._exit(1)
-        beat += 1
-        time.sleep(_BEAT)
+_watch: Watch | None = None
 
 
-def _read(base: Path, process: int) -> str:
+@contextlib.contextmanager
+def working_on(task: str) -> Iterator[Callable[[int], bool]]:
+    """While this process works on a task: whether another is done or works on another one."""
+    if _watch is None:
+        yield lambda process: False
+        return
+    _watch.task = task
     try:
-        return (base / f"{process}").read_text()
-    except OSError:
-        return ""
+        yield _watch.elsewhere
+    finally:
+        _watch.task = ""
+
+
+def _now(base: Path) -> int:
+    """The file system's time, in ns."""
+    with tempfile.NamedTemporaryFile(dir=base) as file:
+        return os.stat(file.name).st_mtime_ns

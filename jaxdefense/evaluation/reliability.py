@@ -12,7 +12,7 @@ from jaxdefense import losses
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.probe import Goal, make_probe
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
-from jaxdefense.evaluation.devices import everywhere
+from jaxdefense.evaluation.devices import batched, everywhere, with_memory
 from jaxdefense.evaluation.robustness import Robustness
 from jaxdefense.geometry import Ball, linf
 from jaxdefense.precision import float32_products
@@ -51,6 +51,7 @@ def reliability(
     eps: float,
     ball: Ball = linf,
     curve: Robustness | None = None,
+    batch_size: int | None = None,
 ) -> tuple[Check, ...]:
     """Whether the gradients of a function can be relied on (Croce and Hein 2020, arXiv 2003.01690).
 
@@ -63,6 +64,7 @@ def reliability(
         ball: of that radius.
         curve: a sweep of `attacks.standard`; then also whether Square found what the gradients
             did not.
+        batch_size: images per program call; all by default, and fewer where memory is short.
 
     Returns:
         `Check` records: randomness, probabilities, zero gradients, Square against gradients, what
@@ -80,14 +82,24 @@ def reliability(
     keys = example_keys(key, len(x))
     arrays, static = split(deployed)
     arrays = everywhere(None, arrays)
+    rows = min(batch_size or len(x), len(x))
+
+    def logits(index: np.ndarray) -> np.ndarray:
+        given = static, arrays, keys[index], x[index]
+        return np.stack([_logits(*given[:2], fold(given[2], i), given[3]) for i in range(5)], 1)
+
+    def flat(index: np.ndarray) -> jax.Array:
+        at = keys[index], x[index], y[index], jnp.full(len(index), eps)
+        return _zero(static, ball, arrays, *at)
+
     with float32_products():
-        passes = [np.asarray(_logits(static, arrays, fold(keys, i), x)) for i in range(5)]
-        zero = _zero_gradients(static, ball, arrays, keys, x, y, jnp.full(len(x), eps))
+        passes = with_memory(lambda rows: batched(logits, len(x), rows), rows).swapaxes(0, 1)
+        zero = _zero_gradients(lambda: with_memory(lambda rows: batched(flat, len(x), rows), rows))
     found = [
-        _randomness(passes, np.asarray(y), declared=is_random(deployed)),
+        _randomness(list(passes), np.asarray(y), declared=is_random(deployed)),
         _probabilities(passes[0]),
         _gradients(zero),
-        _forward(static, arrays, keys, x),
+        _forward(static, arrays, keys[:rows], x[:rows]),
         _classes(passes[0].shape[-1]),
     ]
     if curve is not None:
@@ -147,9 +159,9 @@ def _probabilities(logits: np.ndarray) -> Check:
     return Check("probabilities", "fail" if bad else "pass", off, 1e-5, says)
 
 
-def _zero_gradients(static: Static, *arguments: Any) -> np.ndarray | str:
+def _zero_gradients(measure: Callable[[], np.ndarray]) -> np.ndarray | str:
     try:
-        return np.asarray(_zero(static, *arguments))
+        return measure()
     except (ValueError, TypeError, NotImplementedError) as error:  # callbacks, while loops
         return (str(error).strip() or type(error).__name__).splitlines()[0]
 

@@ -2,8 +2,6 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +12,7 @@ from jaxdefense.attacks.attack import Attack
 from jaxdefense.classifiers import Composite, Static, apply, fold, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.clean import clean_correct, keys_at
-from jaxdefense.evaluation.devices import everywhere
+from jaxdefense.evaluation.devices import batched, everywhere, with_memory
 from jaxdefense.evaluation.robustness import interval
 from jaxdefense.geometry import inside64
 from jaxdefense.losses import Targeted
@@ -113,7 +111,7 @@ class Crafted:
             return _wrong(static, arrays, keys, images, labels)
 
         with float32_products():
-            robust = correct & ~(_batched(wrong, self.n, rows) & self.valid)
+            robust = correct & ~(batched(wrong, self.n, rows) & self.valid)
         return StaticAccuracy(
             accuracy=float(robust.mean()),
             interval=interval(int(robust.sum()), self.n),
@@ -193,7 +191,8 @@ def craft(
         keys = keys_at(key, jnp.asarray(index))
         return attack(keys, classifier, images[index], labels[index], radii[index])
 
-    x_adv = _batched(attacked, len(images), rows)
+    run = lambda rows: batched(attacked, len(images), rows)
+    x_adv = with_memory(run, rows) if batch_size is None else run(rows)
     if attack.ball is None:
         valid = ((x_adv >= 0) & (x_adv <= 1)).reshape(len(x_adv), -1).all(-1)
     else:
@@ -214,13 +213,6 @@ def craft(
 
 def _rows() -> int:
     return 128 if jax.default_backend() == "cpu" else 2048
-
-
-def _batched(function: Callable[[np.ndarray], Any], count: int, rows: int) -> np.ndarray:
-    """``function(indices)`` in batches of one static size, joined."""
-    starts = range(0, count, rows)
-    padded = (np.minimum(np.arange(start, start + rows), count - 1) for start in starts)
-    return np.concatenate([np.asarray(function(index)) for index in padded])[:count]
 
 
 @functools.partial(jax.jit, static_argnums=0)

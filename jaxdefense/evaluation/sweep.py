@@ -146,11 +146,13 @@ def sweep(
     early_exit = white_box and not is_random(deployed) and not attack.minimal
     # A minimum-norm attack runs once, without a radius; its norms are the whole curve.
     columns = np.array([np.inf], np.float32) if attack.minimal else grid
-    worth = correct & ((grid > 0) & (grid < known[:, None])).any(1)
+    # An infinite radius is a question, too; an image of which nothing is known has known = inf.
+    below = lambda radii: (radii < known[:, None]) | np.isinf(known[:, None])
+    worth = correct & ((grid > 0) & below(grid)).any(1)
     by_search = method == "nested" and early_exit and attack.ball is not None
     # How often each example is looked at.
     passes = len(attack.stages) * int(worth.sum())
-    pairs = worth[:, None] & ((columns < known[:, None]) | attack.minimal)
+    pairs = worth[:, None] & (below(columns) | attack.minimal)
     if not by_search:
         passes = int(pairs[:, columns > 0].sum()) * (len(attack.groups) if early_exit else 1)
     bar = tqdm(
@@ -162,10 +164,12 @@ def sweep(
         dynamic_ncols=True,
     )
 
-    # Several processes may differ in cores, so that blocks may not depend on them.
     size = len(images)
     if resume is not None:
-        size = int(np.clip(-(-size // 8), slots, 4 * slots))
+        # Some eight blocks, of which a kill loses one; the same ones in every process and on
+        # every machine, whatever its cores and memory.
+        size = min(size, int(np.clip(-(-size // 8), 32, 128 if on_cpu else 8192)))
+        slots = min(slots, size)
     parts = threads.count(size)
     ascending = method == "nested" and attack.ball is not None
 

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from jaxdefense import Frozen, attacks, l2, linf, sweep
 from jaxdefense.errors import InputError
-from jaxdefense.evaluation import recall
+from jaxdefense.evaluation import nested, recall
 from jaxdefense.evaluation.robustness import worst
 
 RADII = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.4], np.float32)
@@ -52,6 +52,31 @@ def test_nothing_is_attacked_where_nothing_is_left(case, name):
     both = sweep(attack, *case, RADII, KEY, after=done, **options)
     assert both.evaluations.gradients == first.evaluations.gradients
     assert (both.smallest_radius == 0).all()
+
+
+def test_a_search_does_not_look_above_what_is_known(case, monkeypatch):
+    """Where the guess points above a known radius: what is below that is looked at all the same."""
+    attack, seen = attacks.pgd(linf, 10), []
+    grid = np.linspace(0.01, 0.4, 24).astype(np.float32)
+    whole = sweep(attack, *case, grid, KEY)
+    assert np.isfinite(whole.smallest_radius).any()
+    job = nested.Engine._job
+
+    def spied(self, held, fresh, setting):
+        tasks = [task for task, new in zip(held, fresh, strict=True) if new and task]
+        seen.extend((task.radius, self.finds.index[task.example]) for task in tasks)
+        return job(self, held, fresh, setting)
+
+    monkeypatch.setattr(nested.Engine, "_job", spied)
+    monkeypatch.setattr(
+        nested.Engine, "_guess", lambda self, examples: dict.fromkeys(examples.tolist(), 20)
+    )
+    some = np.where(np.isfinite(whole.smallest_radius), grid[6], np.inf)
+    first = dataclasses.replace(whole, smallest_radius=np.maximum(whole.smallest_radius, some))
+    both = sweep(attack, *case, grid, KEY, after=first)
+    assert seen
+    assert all(radius < known for radius, known in seen)
+    np.testing.assert_array_equal(both.smallest_radius, whole.smallest_radius)
 
 
 def test_radii_at_and_above_a_known_one_are_not_tried(case):

@@ -48,6 +48,38 @@ def test_smallest_radii_are_the_distances_of_a_linear_classifier(attack, radii):
     assert result.violations == 0
 
 
+@pytest.mark.parametrize("method", ["nested", "grid"])
+@pytest.mark.parametrize("ball", [jd.linf, jd.l2])
+def test_an_infinite_radius_is_attacked(method, ball):
+    """A linear classifier withstands nothing there; a pixel without a gradient is no NaN."""
+    classifier, x, y, distance = linear(ball)
+    masked = lambda x: classifier(x.at[:, 0, 0].set(0.5))
+    y = masked(x).argmax(-1)
+    for grid in ([np.inf], [0.5 * float(distance.min()), np.inf]):
+        found = jd.sweep(attacks.pgd(ball, 40), masked, x, y, grid, KEY, method=method)
+        assert found.robust_accuracy[-1] == 0
+        assert found.violations == 0
+    assert found.robust_accuracy[0] == 1
+    closest = jd.sweep(attacks.fmn(ball, 60), masked, x, y, [np.inf], KEY, method=method)
+    assert np.isfinite(closest.distance).all()
+
+
+@pytest.mark.parametrize("method", ["nested", "grid"])
+@pytest.mark.parametrize("kind", ["rbg", "unsafe_rbg"])
+def test_no_kind_of_key_lets_the_batch_decide(kind, method):
+    """Under vmap these generators give every row numbers that depend on the first row."""
+    classifier, x, y, distance = linear(jd.l2)
+    noise = attacks.pgd(jd.l2, 1, step_size=0.3)
+    grid, key = np.linspace(0.5, 3, 40) * float(np.median(distance)), jax.random.key(1, impl=kind)
+    one, other = (
+        jd.sweep(noise, classifier, x, y, grid, key, batch_size=rows, method=method).distance
+        for rows in (2, 9)
+    )
+    np.testing.assert_allclose(one, other, rtol=1e-5)
+    again = jd.sweep(noise, classifier, x, y, grid, jax.random.key(2, impl=kind), method=method)
+    assert (again.distance != other).any()
+
+
 @functools.cache
 def digits(kind):
     net, x, y, _ = reference(kind)

@@ -1,14 +1,22 @@
 """One curve on one device, on eight, and by two processes; a process that dies ends the other."""
 
+import contextlib
 import json
+import os
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import jaxdefense as jd
+from jaxdefense.errors import InputError
+from jaxdefense.evaluation import blocks, processes
+from jaxdefense.evaluation.grid import Measured
+from jaxdefense.evaluation.processes import Watch
 from tests.evaluation.test_blocks import ATTACK, KEY, RADII, subject
 
 ROOT = Path(__file__).parent.parent.parent
@@ -37,7 +45,7 @@ if dies == process:
 net, x, y = subject()
 curve = jd.sweep(ATTACK, net, x, y, RADII, KEY, resume=folder)
 print(json.dumps(curve.smallest_radius.tolist()))
-processes.leave(folder)
+processes.leave()
 """
 
 
@@ -78,6 +86,69 @@ def test_two_processes_share_a_sweep_and_both_have_the_curve(tmp_path):
         out, err = worker.communicate(timeout=120)
         assert worker.returncode == 0, err[-2000:]
         np.testing.assert_array_equal(json.loads(out.splitlines()[-1]), whole.smallest_radius)
+
+
+class Ended(Exception):
+    """In place of the end of the process."""
+
+
+class Watched(Watch):
+    """One that tells whom it takes for dead instead of ending the tests."""
+
+    def end(self, other):
+        raise Ended(other)
+
+
+def watch(folder, own=0, **settings):
+    given = {"since": processes._now(folder), "patience": 0.6, "startup": 1.5, **settings}
+    return Watched(folder, own, 2, **given)
+
+
+def test_signs_of_an_earlier_run_are_neither_life_nor_the_end(tmp_path, monkeypatch):
+    """Else every second run into a folder would be ended, or would wait for ever."""
+    monkeypatch.setattr(processes, "_BEAT", 0.05)
+    for process in "01":
+        (tmp_path / process).write_text("done")
+        os.utime(tmp_path / process, (1.0, 1.0))
+    first = watch(tmp_path)
+    assert first.sign_of(0) == first.sign_of(1) == ""
+    begun = time.monotonic()
+    with pytest.raises(Ended, match="1"):
+        first.run()  # the other never comes
+    assert time.monotonic() - begun > 1.4
+    assert int(first.sign_of(0).split()[0]) > 0  # it has shown itself in spite of its old "done"
+
+
+def test_a_process_is_dead_when_it_shows_nothing_but_not_when_it_is_done(tmp_path, monkeypatch):
+    monkeypatch.setattr(processes, "_BEAT", 0.05)
+    one, other = watch(tmp_path), watch(tmp_path, own=1)
+    other.start()
+    other.task, one.task = "b", "a"
+    time.sleep(0.2)
+    assert one.elsewhere(1)
+    one.task = "b"
+    assert not one.elsewhere(1)
+    other.finish()
+    assert one.sign_of(1) == "done"
+    assert one.elsewhere(1)
+    one.start()
+    time.sleep(1.0)
+    assert one.is_alive()  # it has not taken the other for dead
+    one.finish()
+
+
+def test_processes_with_other_inputs_do_not_wait_for_each_other(tmp_path, monkeypatch):
+    @contextlib.contextmanager
+    def working_on(task):
+        yield lambda process: process == 1
+
+    monkeypatch.setattr(blocks, "working_on", working_on)
+    monkeypatch.setattr(blocks, "_STRANGE", 0.3)
+    run = lambda mask: Measured(
+        np.zeros((70, 1), bool), np.zeros((70, 1)), np.zeros((70, 1), int), 0, 0, 0, 0
+    )
+    with pytest.raises(InputError, match=r"process 1 of 2 .* the same networks"):
+        blocks.in_blocks(run, 70, 32, tmp_path, "a" * 16, 0, 2)
 
 
 def test_a_dead_process_ends_the_other_and_the_sweep_resumes(tmp_path):

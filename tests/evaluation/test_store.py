@@ -1,17 +1,21 @@
 """Kept results: the same inputs are read back, anything else is measured."""
 
 import dataclasses
+import functools
 import json
 import random
 import zipfile
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 
 import jaxdefense as jd
+from jaxdefense.classifiers import Composite
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation import recall, store
 from tests.conftest import Linear
@@ -170,13 +174,73 @@ def test_plain_functions_are_refused(tmp_path):
     for deployed in (
         lambda x: NET(x),
         Linear.classifier(Linear.weights()),
-        jd.Purified(jnp.round, NET),
+        jd.Purified(lambda x: jnp.round(x), NET),
     ):
-        with pytest.raises(InputError, match=r"plain function.*use Frozen\(module, variables\)"):
+        with pytest.raises(InputError, match=r"plain function.*Use Frozen\(module, variables\)"):
             recall(tmp_path, BIM, deployed, X, Y, RADII, KEY)
     with pytest.raises(InputError, match="plain function"):
         recall(tmp_path, BIM, NET, X, Y, RADII, KEY, lambda x: NET(x))
     assert not list(tmp_path.iterdir())
+
+
+class Activated(nn.Module):
+    act: Any = nn.relu
+
+    @nn.compact
+    def __call__(self, x):
+        return self.act(nn.Dense(3)(x.reshape(len(x), -1)))
+
+
+class Stateful(nnx.Module):
+    """With a random generator among its parts, and functions of flax in its structure."""
+
+    def __init__(self, act):
+        rngs = nnx.Rngs(0)
+        self.dense, self.act = nnx.Linear(X[0].size, 3, rngs=rngs), act
+        self.rngs = rngs
+
+    def __call__(self, x):
+        return self.act(self.dense(x.reshape(len(x), -1)))
+
+
+def linen_with(act):
+    module = Activated(act)
+    return jd.Frozen(module, module.init(jax.random.key(0), X))
+
+
+@pytest.mark.parametrize("make", [linen_with, Stateful])
+def test_networks_with_functions_of_a_library_are_told_apart(tmp_path, measured, make):
+    def kept(act):
+        net = make(act)
+        return recall(tmp_path, BIM, net, X, np.asarray(net(X).argmax(-1)), RADII, KEY)
+
+    kept(jax.nn.relu)
+    kept(jax.nn.tanh)
+    kept(jax.nn.relu)
+    assert len(measured) == 2
+    kept(functools.partial(jax.nn.leaky_relu, negative_slope=0.1))
+    kept(functools.partial(jax.nn.leaky_relu, negative_slope=0.2))
+    assert len(measured) == 4
+    # linen shows this one as "<lambda>", as it would any other.
+    with pytest.raises(InputError, match="may hold parameters"):
+        kept(lambda x: 2 * x)
+
+
+def test_a_module_of_a_library_is_told_by_its_settings(tmp_path, measured):
+    """Its default initialisers are closures of flax."""
+    flat = lambda x: x.reshape(len(x), -1)
+    for module in (nn.Dense(3), nn.Dense(3), nn.Dense(3, use_bias=False)):
+        net = jd.Frozen(module, module.init(jax.random.key(0), flat(X)))
+        small = jd.Purified(jax.nn.relu, net)
+        recall(tmp_path, BIM, Flattened(small), X, Y, RADII, KEY)
+    assert len(measured) == 2
+
+
+class Flattened(Composite):
+    inner: Any
+
+    def __call__(self, x):
+        return self.inner(x.reshape(len(x), -1))
 
 
 def test_bad_input_is_one_error_without_another_behind_it(tmp_path):
