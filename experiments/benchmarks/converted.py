@@ -69,7 +69,7 @@ def trained(
 def answers(network: tnn.Module, x: np.ndarray) -> np.ndarray:
     """What PyTorch returns for images NHWC: logits, or images NHWC."""
     with torch.no_grad():
-        found = network(twins.nchw(x)).numpy()
+        found = network(twins.nchw(x)).numpy(force=True)
     return twins.nhwc(found) if found.ndim == 4 else found
 
 
@@ -80,7 +80,7 @@ def main(config: Config) -> None:
     chosen = chosen.subset(n_train=config.n_train, n_test=config.n, seed=config.seed)
     shape, x, y = chosen.image_shape, data.as_images(chosen.x_test), chosen.y_test
     images = twins.nchw(data.as_images(chosen.x_train))
-    labels = torch.from_numpy(chosen.y_train.astype(np.int64))
+    labels = twins.targets(chosen.y_train)
 
     parts: dict[str, jd.Frozen] = {}
     rows: list[dict[str, Any]] = []

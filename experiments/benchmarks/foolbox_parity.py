@@ -1,7 +1,8 @@
 """Parity with foolbox: the same attacks on the same weights and images, side by side.
 
 A LeNet-5 is trained on MNIST, rebuilt in PyTorch from the same weights, and attacked in l-inf by
-foolbox (torch backend, float32, CPU) and by jaxdefense, with FGSM and PGD of the same steps.
+foolbox (torch backend, float32, same device) and by jaxdefense, with FGSM and PGD of the same
+steps.
 
     install the extra 'benchmarks'
     python -m experiments.benchmarks.foolbox_parity --data-dir DIR
@@ -53,7 +54,7 @@ def main(config: Config) -> None:
     """Train a classifier, rebuild it in PyTorch, attack it with foolbox and with jaxdefense."""
     try:
         import foolbox  # noqa: F401
-        import torch
+        import torch  # noqa: F401
     except ImportError as error:
         raise JaxdefenseError(
             "this benchmark compares with foolbox on PyTorch, and one of them is missing "
@@ -75,7 +76,7 @@ def main(config: Config) -> None:
     gap, wrong = twins.check(twin, net, x), np.asarray(net(x)).argmax(-1) != y
     print(f"logits agree to {gap:.1e} of the largest on {len(y)} test images", flush=True)
 
-    theirs, threads = _foolbox(twin, images, torch.from_numpy(y.astype(np.int64)), seed)
+    theirs, threads = _foolbox(twin, images, twins.targets(y), seed)
     ours = {"FGSM": attacks.fgsm(linf), "PGD": attacks.pgd(linf, STEPS, STEP_SIZE)}
     curves: dict[str, dict[str, Any]] = {}
     seconds: dict[str, tuple[float, float]] = {}
@@ -123,14 +124,16 @@ def _foolbox(twin: Any, images: Any, labels: Any, seed: int) -> tuple[dict[str, 
     import foolbox as fb
     import torch
 
-    model = fb.PyTorchModel(twin, bounds=(0, 1), device="cpu")
+    from experiments.benchmarks import twins
+
+    model = fb.PyTorchModel(twin, bounds=(0, 1), device=twins.place())
     fgsm = fb.attacks.LinfFastGradientAttack()
     pgd = fb.attacks.LinfPGD(rel_stepsize=STEP_SIZE, steps=STEPS, random_start=True)
 
     def run(attack: Any, threads: int) -> np.ndarray:
         torch.set_num_threads(threads)
         torch.manual_seed(seed)
-        return attack(model, images, labels, epsilons=list(EPS))[2].numpy().T
+        return attack(model, images, labels, epsilons=list(EPS))[2].numpy(force=True).T
 
     # Small layers on shared cores can be several times slower on all threads than on one.
     trial = lambda n: min(_twice(functools.partial(run, fgsm, n))[1])

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 import torch
 from torch import nn
@@ -30,7 +31,6 @@ PACKAGES = {
     "ART": "adversarial-robustness-toolbox",
 }
 _ORDERS = {"linf": np.inf, "l2": 2, "l1": 1}
-BATCH = 128  # images per call, as in our sweeps on a CPU
 _THREADS = torch.get_num_threads()  # all there are, before any is taken away
 
 
@@ -58,6 +58,11 @@ class Peer:
     def minimal(self) -> bool:
         """Whether it minimises the norm and so runs once for all radii."""
         return self.attack in MINIMAL
+
+
+def batch() -> int:
+    """Images per call, as in our sweeps on the same device."""
+    return 128 if jax.default_backend() == "cpu" else 2048
 
 
 def line_up(budget: Budget) -> list[Peer]:
@@ -111,7 +116,7 @@ def _torchattacks_attacks(b: Budget) -> Iterator[Peer]:
 
 def _art_attacks(b: Budget) -> Iterator[Peer]:
     make = lambda row, ball, name, relative, **settings: Peer(
-        "ART", row, ball, name, {"batch_size": BATCH, **settings}, relative
+        "ART", row, ball, name, {"batch_size": batch(), **settings}, relative
     )
     pgd = {"max_iter": b.pgd_steps, "num_random_init": 1, "verbose": False}
     for norm, order in _ORDERS.items():
@@ -159,8 +164,8 @@ def run(
     peer: Peer, network: nn.Module, x: np.ndarray, y: np.ndarray, radii: Sequence[float], seed: int
 ) -> Found:
     """Runs a peer at each radius, or once if it minimises the norm."""
-    images, labels = twins.nchw(x), torch.from_numpy(np.asarray(y, np.int64))
-    counted, found = twins.Counted(network).eval(), []
+    images, labels = twins.nchw(x), twins.targets(y)
+    counted, found, rows = twins.Counted(network).eval(), [], batch()
     importlib.import_module(_MODULES[peer.library])  # takes seconds, which nobody should be billed
     start = time.perf_counter()
     for eps in [None] if peer.minimal else radii:
@@ -174,8 +179,8 @@ def run(
         torch.manual_seed(seed)
         call = _CALLS[peer.library]
         parts = [
-            call(peer.name, settings, counted, images[i : i + BATCH], labels[i : i + BATCH], eps)
-            for i in range(0, len(x), BATCH)
+            call(peer.name, settings, counted, images[i : i + rows], labels[i : i + rows], eps)
+            for i in range(0, len(x), rows)
         ]
         found.append(np.concatenate([twins.nhwc(part) for part in parts]))
     seconds = time.perf_counter() - start
@@ -186,7 +191,7 @@ def _foolbox(name, settings, network, x, y, eps):
     import foolbox
 
     attack = getattr(foolbox.attacks, name)(**settings)
-    model = foolbox.PyTorchModel(network, bounds=(0, 1), device="cpu")
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device=twins.place())
     return attack(model, x, y, epsilons=eps)[1].detach()
 
 
@@ -215,11 +220,13 @@ def _art(name, settings, network, x, y, eps):
 
     shape, classes = tuple(x.shape[1:]), network(x[:1]).shape[-1]
     network.forwards -= 1
+    kind = "cpu" if twins.place() == "cpu" else "gpu"
     estimator = PyTorchClassifier(
-        network, nn.CrossEntropyLoss(), shape, classes, clip_values=(0.0, 1.0), device_type="cpu"
+        network, nn.CrossEntropyLoss(), shape, classes, clip_values=(0.0, 1.0), device_type=kind
     )
+    given = {"x": x.numpy(force=True), "y": y.numpy(force=True)}
     with np.errstate(all="ignore"):  # its Square divides by zero in l2
-        return getattr(evasion, name)(estimator, **settings).generate(x=x.numpy(), y=y.numpy())
+        return getattr(evasion, name)(estimator, **settings).generate(**given)
 
 
 _CALLS: dict[str, Callable[..., Any]] = {
@@ -243,7 +250,8 @@ def best_threads(network: nn.Module, x: np.ndarray, y: np.ndarray) -> int:
 
     def trial(threads: int) -> float:
         torch.set_num_threads(threads)
-        return min(run(probe, network, x[:BATCH], y[:BATCH], [0.1], 0).seconds for _ in range(3))
+        few = x[: batch()], y[: batch()]
+        return min(run(probe, network, *few, [0.1], 0).seconds for _ in range(3))
 
     threads = min({1, _THREADS}, key=trial)
     torch.set_num_threads(threads)
@@ -260,8 +268,8 @@ def recall(
     """`run`, or its result from an earlier run with the same inputs."""
     versions = [importlib.metadata.version(p) for p in (PACKAGES[peer.library], "torch")]
     grid = () if peer.minimal else tuple(radii)
-    digest = hashlib.sha256(f"{peer} {versions} {grid} {seed} {BATCH}".encode())
-    for array in (x, y, *(value.numpy() for value in network.state_dict().values())):
+    digest = hashlib.sha256(f"{peer} {versions} {grid} {seed} {batch()}".encode())
+    for array in (x, y, *(value.numpy(force=True) for value in network.state_dict().values())):
         digest.update(np.ascontiguousarray(array).tobytes())
     path = folder / f"{peer.library}-{peer.attack}-{peer.norm}-{digest.hexdigest()[:16]}.npz"
     with contextlib.suppress(OSError, KeyError, ValueError, zipfile.BadZipFile), np.load(path) as f:

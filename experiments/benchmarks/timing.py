@@ -22,8 +22,8 @@ from jaxdefense.convolutions import canonicalize
 from jaxdefense.evaluation import threads
 from jaxdefense.losses import cross_entropy
 
-# Rows of the loops by hand; as in our sweeps on a CPU.
-BATCH = 32
+# Rows of the loops by hand, as in our sweeps on a CPU and on others.
+BATCH, LARGE = 32, 2048
 # Runs are repeated until so many seconds have gone; what takes longer than the second runs once.
 PATIENCE, LONG = 10.0, 60.0
 
@@ -117,9 +117,10 @@ def overhead(attack: Attack, steps: int, net: Any, network: Any, x: Any, y: Any)
         network: its twin.
         x, y: examples that the network classifies right.
     """
-    count = max(len(y) - len(y) % BATCH, min(len(y), BATCH))
+    batch = BATCH if jax.default_backend() == "cpu" else LARGE
+    count = max(len(y) - len(y) % batch, min(len(y), batch))
     x, y, eps = x[:count], y[:count], 1e-6
-    size = min(BATCH, count)
+    size = min(batch, count)
     run = lambda: sweep(attack, net, x, y, [eps], jax.random.key(0), batch_size=size)
     arrays, static = split(net)
     on_cpu = jax.default_backend() == "cpu"
@@ -138,21 +139,22 @@ def overhead(attack: Attack, steps: int, net: Any, network: Any, x: Any, y: Any)
 
         return predicted(x).mean(), predicted(jax.lax.fori_loop(0, steps, step, x)).mean()
 
-    def batch(i: int) -> None:
+    def part(i: int) -> None:
         jax.block_until_ready(by_hand(arrays, x[i : i + size], y[i : i + size]))
 
     def loop() -> None:  # by as many threads as the sweep has
         with ThreadPoolExecutor(threads.count(count)) as pool:
-            list(pool.map(batch, range(0, count, size)))
+            list(pool.map(part, range(0, count, size)))
 
     def pytorch() -> None:
         for i in range(0, count, size):
-            point, labels = twins.nchw(x[i : i + size]), torch.from_numpy(y[i : i + size]).long()
+            point, labels = twins.nchw(x[i : i + size]), twins.targets(y[i : i + size])
             for _ in range(steps):
                 point = point.detach().requires_grad_()
                 loss = torch.nn.functional.cross_entropy(network(point), labels, reduction="sum")
                 (slope,) = torch.autograd.grad(loss, point)
                 point = point + 0.1 * eps * slope.sign()
+            point.numpy(force=True)  # waits for the device
 
     for function in (run, loop, pytorch):
         function()
@@ -203,14 +205,14 @@ def foolbox_on_jax(
     attack = foolbox.attacks.LinfPGD(
         rel_stepsize=budget.pgd_step_size, steps=budget.pgd_steps, random_start=True
     )
-    model = foolbox.JAXModel(jax.jit(lambda x: net(x)), bounds=(0, 1))
+    model, rows = foolbox.JAXModel(jax.jit(lambda x: net(x)), bounds=(0, 1)), peers.batch()
 
     def run() -> np.ndarray:
         np.random.seed(seed)  # noqa: NPY002  (what the library draws from)
         parts = [
-            attack(model, jnp.asarray(x[i : i + peers.BATCH]), jnp.asarray(y[i : i + peers.BATCH]),
+            attack(model, jnp.asarray(x[i : i + rows]), jnp.asarray(y[i : i + rows]),
                    epsilons=eps)[1]
-            for i in range(0, len(x), peers.BATCH)
+            for i in range(0, len(x), rows)
         ]  # fmt: skip
         return np.concatenate([np.asarray(part) for part in parts])
 
@@ -239,7 +241,7 @@ def torchattacks_autoattack(network: Any, x: Any, y: Any, eps: float, seed: int)
         torchattacks.FAB(counted, steps=100, multi_targeted=True, n_classes=classes, **about),
         torchattacks.Square(counted, n_queries=5000, n_restarts=1, **about),
     ])  # fmt: skip
-    images, labels = twins.nchw(x), torch.from_numpy(np.asarray(y, np.int64))
+    images, labels = twins.nchw(x), twins.targets(y)
     x_adv, seconds = timed(lambda: attack(images, labels).detach())
     return {
         "seconds": seconds,

@@ -13,6 +13,29 @@ from jaxdefense import Frozen, Purified
 from jaxdefense.errors import JaxdefenseError, UnknownNameError
 from jaxdefense.models import Autoencoder, LeNet5, ResNet
 
+
+def place() -> str:
+    """The device of the twins: the one that our side runs on.
+
+    Raises:
+        JaxdefenseError: PyTorch has no access to it.
+    """
+    backend = jax.default_backend()
+    if backend == "cpu":
+        return "cpu"
+    if backend == "gpu" and torch.cuda.is_available():
+        return "cuda"
+    raise JaxdefenseError(
+        f"JAX runs on a {backend} that this PyTorch ({torch.__version__}) cannot use, and times on "
+        "different devices do not compare: install a PyTorch for it, or set JAX_PLATFORMS=cpu"
+    )
+
+
+def targets(y: np.ndarray) -> torch.Tensor:
+    """Our labels as PyTorch wants them."""
+    return torch.from_numpy(np.asarray(y, np.int64)).to(place())
+
+
 # Logits of the two may differ by this share of the largest.
 AGREEMENT = 1e-5
 
@@ -27,7 +50,7 @@ def twin(net: Frozen | Purified) -> tnn.Module:
     for parameter in made.parameters():
         parameter.requires_grad_(False)
     # Convolutions of few channels are up to five times faster so, which is to the peers' favour.
-    return _ChannelsLast(made.to(memory_format=torch.channels_last)).eval()
+    return _ChannelsLast(made.to(place(), memory_format=torch.channels_last)).eval()
 
 
 def _build(net: Any) -> tnn.Module:
@@ -42,12 +65,14 @@ def _build(net: Any) -> tnn.Module:
 
 def nchw(x: np.ndarray) -> torch.Tensor:
     """Our images NHWC as PyTorch wants them."""
-    return torch.from_numpy(np.ascontiguousarray(np.asarray(x).transpose(0, 3, 1, 2)))
+    images = np.ascontiguousarray(np.asarray(x).transpose(0, 3, 1, 2))
+    return torch.from_numpy(images).to(place())
 
 
 def nhwc(x: torch.Tensor | np.ndarray) -> np.ndarray:
     """PyTorch's images NCHW as ours."""
-    return np.ascontiguousarray(np.asarray(x).transpose(0, 2, 3, 1))
+    images = x.numpy(force=True) if isinstance(x, torch.Tensor) else np.asarray(x)
+    return np.ascontiguousarray(images.transpose(0, 2, 3, 1))
 
 
 def check(network: tnn.Module, net: Frozen | Purified, x: np.ndarray) -> float:
@@ -58,7 +83,7 @@ def check(network: tnn.Module, net: Frozen | Purified, x: np.ndarray) -> float:
     """
     logits = np.asarray(net(x))
     with torch.no_grad():
-        theirs = network(nchw(x)).numpy()
+        theirs = network(nchw(x)).numpy(force=True)
     gap = float(np.abs(logits - theirs).max() / max(1.0, np.abs(logits).max()))
     if not gap <= AGREEMENT:
         raise JaxdefenseError(
@@ -71,7 +96,7 @@ def check(network: tnn.Module, net: Frozen | Purified, x: np.ndarray) -> float:
 def predict(network: tnn.Module, x: np.ndarray) -> np.ndarray:
     """Classes of our images; -1 where a logit is not a number, which is no correct answer."""
     with torch.no_grad():
-        logits = network(nchw(np.asarray(x, np.float32))).numpy()
+        logits = network(nchw(np.asarray(x, np.float32))).numpy(force=True)
     return np.where(np.isnan(logits).any(-1), -1, logits.argmax(-1))
 
 

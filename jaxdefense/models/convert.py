@@ -53,7 +53,7 @@ def from_torch(
         >>> variables = from_torch(models.build("lenet5"), network.state_dict(), (28, 28, 1),
         ...                        reference=(x, logits))  # doctest: +SKIP
     """
-    arrays = {name: np.asarray(value) for name, value in state_dict.items()}
+    arrays = {name: _array(value) for name, value in state_dict.items()}
     return _convert(model, torch_layers(arrays), image_shape, reference, channels_first=True)
 
 
@@ -187,6 +187,14 @@ def _matched(ours: list[Layer], theirs: list[Layer], channels_first: bool):
             "the same architecture, with the same settings?"
         )
     return pairs
+
+
+def _array(value: Any) -> np.ndarray:
+    """A tensor's numbers, on whatever device and of whatever precision it is."""
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        value = value.float() if "bfloat16" in str(value.dtype) else value
+    return np.asarray(value)
 
 
 def _kernel(theirs: Layer, layer: Layer) -> np.ndarray | None:

@@ -43,6 +43,30 @@ def test_a_state_dict_comes_back_as_the_variables_it_was_made_of(lenet):
     same(made, variables)
 
 
+class Elsewhere:
+    """A tensor that NumPy cannot read where it is, nor as it is."""
+
+    dtype = "torch.bfloat16"
+
+    def __init__(self, value, ready=0):
+        self.value, self.ready = value, ready
+
+    def detach(self):
+        return Elsewhere(self.value, self.ready + 1)
+
+    cpu = float = detach
+
+    def __array__(self, dtype=None, copy=None):
+        assert self.ready == 3, "on another device, or bfloat16"
+        return self.value
+
+
+def test_tensors_of_an_accelerator_or_in_bfloat16_are_read(lenet):
+    model, variables, x, logits = lenet
+    state = {name: Elsewhere(value) for name, value in lenet_state(variables).items()}
+    same(models.from_torch(model, state, (28, 28, 1), (x, logits)), variables)
+
+
 def test_another_network_is_told_by_its_answers(lenet):
     model, variables, x, logits = lenet
     with pytest.raises(InputError, match="answers otherwise than the original"):
