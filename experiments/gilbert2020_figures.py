@@ -8,7 +8,18 @@ import numpy as np
 from experiments.answers import Query
 from experiments.gilbert2020_cells import radii
 from experiments.gilbert2020_functions import EPS, RESNET, SEPRE, TITLES, printed_attacks
-from experiments.gilbert2020_parts import AE, BARE, FILTERS, INITIAL, LAST, NO_CLEAN, Parts, tag
+from experiments.gilbert2020_parts import (
+    AE,
+    BARE,
+    CODED,
+    FILTERS,
+    INITIAL,
+    LAST,
+    NO_CLEAN,
+    ONLY_CLEAN,
+    Parts,
+    tag,
+)
 from experiments.measuring import outputs
 from jaxdefense.reporting import (
     Bar,
@@ -131,10 +142,11 @@ def _length(first: Parts) -> int:
 
 def _named(first: Parts) -> dict[str, str]:
     """What is under a group of bars -> the defence, by length of the code."""
-    lengths = {int(n.split()[-1]): f"{AE}, {n}" for n in first.variants if n != NO_CLEAN}
+    others = [n for n in (NO_CLEAN, ONLY_CLEAN) if n in first.variants]
+    lengths = {int(n.split()[-1]): f"{AE}, {n}" for n in first.variants if n not in others}
     lengths[_length(first)] = AE
     named = {str(length): lengths[length] for length in sorted(lengths)}
-    return named | {n: f"{AE}, {n}" for n in first.variants if n == NO_CLEAN}
+    return named | {n: f"{AE}, {n}" for n in others}
 
 
 def _codes(view, first: Parts) -> Iterator[Bar]:
@@ -152,7 +164,7 @@ def _codes(view, first: Parts) -> Iterator[Bar]:
         for subject, ways in asked.items():
             cells = {way: view.cell(of_first(query)) for way, query in ways.items()}
             values = {way: (c.value, c.low, c.high) for way, c in cells.items() if c}
-            yield Bar(group.replace(" clean", "\nclean"), subject, values)
+            yield Bar(group.replace(" ", "\n"), subject, values)
 
 
 def _restored(first: Parts):
@@ -167,6 +179,8 @@ def _restored(first: Parts):
 
 def _losses(first: Parts) -> dict[str, list[dict[str, float]]]:
     return {
-        line.model: [{"epoch": row["epoch"], "loss": row["loss"]} for row in line.history]
-        for line in first.lines.values()
+        TITLES[name] + CODED * coded: [
+            {"epoch": row["epoch"], "loss": row["loss"]} for row in line.history
+        ]
+        for (name, coded), line in first.lines.items()
     }

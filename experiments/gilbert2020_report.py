@@ -210,10 +210,11 @@ def _summary(view: View, first: Parts) -> str:
     for name in (RESNET, SEPRE):
         bare, behind = (view.cell(view.clean(name, front)) for front in (BARE, AE))
         if bare and behind:
-            told.append(f"{TITLES[name]} of clean images: {percent(bare, behind)} behind it")
+            both = f"{percent(bare, behind)} behind the autoencoder"
+            told.append(f"{TITLES[name]} of clean images: {both}")
         tuned = view.cells(*(view.clean(name, tag(front, LAST)) for front in (BARE, AE)))
         if tuned:
-            told.append(f"fine-tuned {percent(*tuned)}")
+            told.append(f"{TITLES[name]} of clean images, fine-tuned: {percent(*tuned)} behind it")
         for phase in (INITIAL, LAST):
             ways = view.ways(name, AE, phase, "pgd10")
             cells = [(column, view.cell(ways[column])) for column in COLUMNS if column in ways]
@@ -234,9 +235,10 @@ def _summary(view: View, first: Parts) -> str:
         "(a tenth of those loaded is held out), where the paper takes pretrained ones. "
         f"Autoencoder (3,795 parameters, as published): {denoiser.epochs} epochs on clean, FGSM "
         f"and PGD images of {static} training images, kept as 8-bit images; fine-tuning on the "
-        f"same, the four logged rounds with lr {tuned.lr:g} (log: 1e-4) and batches of "
-        f"{tuned.batch_size} (256). {len(held.x_test)} test images clean, {config.n_eval} attacked "
-        f"of each seed; seeds {', '.join(map(str, config.seeds))}. The other networks and "
+        "same, the four logged rounds run0 to run3 (the last is what is fine-tuned) with lr "
+        f"{tuned.lr:g} (log: 1e-4) and batches of {tuned.batch_size} (256). {len(held.x_test)} "
+        f"test images clean, {config.n_eval} attacked of each seed; seeds "
+        f"{', '.join(map(str, config.seeds))}. The other networks and "
         "autoencoders and the controls that are trained are of the first seed only, for time. Side "
         "by side, what stands under *as attacked* was made and attacked with the faults of the "
         "public code; white-box, strongest and control without them. The control is "
