@@ -179,7 +179,7 @@ def sweep(
             rest = (report, None if after is None else known)
             # Slots that are refilled four times: their last rows wait for each other. Few rows at
             # one radius go at once: most make all steps, and half as many take no half the time.
-            lone = len(columns) == 1 and size <= threads.LEAST * parts
+            lone = len(columns) == 1 and size <= 2 * threads.LEAST * parts
             most = threads.each(slots, size if lone else size // 4, parts)
             return fit(lambda slots: nested(*given, slots, *rest), most)
         measured = functools.partial(

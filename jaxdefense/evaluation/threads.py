@@ -18,7 +18,7 @@ from jaxdefense.evaluation.devices import local_mesh
 from jaxdefense.evaluation.grid import Measured
 
 # Fewer rows than this are not worth a thread; more threads than this wait for the interpreter.
-LEAST, MOST = 16, 8
+LEAST, MOST = 8, 8
 
 
 class _Cancelled(Exception):
