@@ -67,8 +67,8 @@ def figures(view, first: Parts) -> Figures:
                 "codes",
                 "ResNet-20 behind autoencoders of other code lengths (the published one has "
                 f"{_length(first)} numbers of {np.prod(first.study.data.image_shape)}), and behind "
-                "one that met no clean image; clean, static examples (pale) and PGD-10 through the "
-                f"whole (full) at 8/255, first seed.{about}",
+                "those that met no clean image or clean ones only; clean, static examples (pale) "
+                f"and PGD-10 through the whole (full) at 8/255, first seed.{about}",
                 bars({"Length of the code": list(_codes(view, first))}),
             ),
             (

@@ -19,7 +19,18 @@ from experiments.gilbert2020_cells import (
 )
 from experiments.gilbert2020_figures import figures
 from experiments.gilbert2020_functions import EPS, RESNET, SEPRE, TITLES, label, printed_attacks
-from experiments.gilbert2020_parts import AE, BARE, CODED, FILTERS, INITIAL, LAST, Parts, tag
+from experiments.gilbert2020_parts import (
+    AE,
+    BARE,
+    CODED,
+    FILTERS,
+    INITIAL,
+    LAST,
+    ONLY_CLEAN,
+    SECOND,
+    Parts,
+    tag,
+)
 from experiments.gilbert2020_predictions import predictions
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper
@@ -205,6 +216,21 @@ def _headline(answer: Answer) -> bool:
     return number.table in ("2", "3") and number.defence == AE and number.attack == "pgd10"
 
 
+def _controls(view: View) -> list[str]:
+    """What the gain on the static examples is worth: the same without the training for it."""
+    static, told = functools.partial(view.static, RESNET, kind="pgd"), []
+    others = {
+        "a second ResNet-20 with nothing in front": static(SECOND),
+        "the first behind an autoencoder that has met clean images only": static(
+            f"{AE}, {ONLY_CLEAN}"
+        ),
+    }
+    for what, query in others.items():
+        if cell := view.cell(query):
+            told.append(f"Of ResNet-20's static examples of PGD {what} keeps {percent(cell)}")
+    return told
+
+
 def _summary(view: View, first: Parts) -> str:
     config, told = view.config, []
     for name in (RESNET, SEPRE):
@@ -221,6 +247,7 @@ def _summary(view: View, first: Parts) -> str:
             left = ", ".join(f"{column} {100 * c.value:.1f}" for column, c in cells if c)
             when = "initial" if phase == INITIAL else "fine-tuned"
             told.append(f"{TITLES[name]} with the autoencoder, {when}, PGD at 8/255: {left} %")
+    told += _controls(view)
     classifier, tuned, denoiser = config.classifier, config.finetune, config.autoencoder
     held = first.study.data
     static = min(config.n_static or len(held.x_train), len(held.x_train))

@@ -4,7 +4,7 @@ The paper puts an autoencoder with additive skip connections in front of a ResNe
 to 98 % under PGD at 0.1 on three data sets, without a penalty or an attack in training. Its numbers
 look crafted on the bare ResNet (oblivious); here every cell is also attacked through the defence.
 
-    python -m experiments.jung2022_u_autoencoder --data-dir DIR      # two cores, over an hour
+    python -m experiments.jung2022_u_autoencoder --data-dir DIR      # two cores, under an hour
     python -m experiments.jung2022_u_autoencoder --data-dir DIR --preset paper      # a GPU
     python -m experiments.jung2022_u_autoencoder --preset smoke      # a minute, data we draw
 

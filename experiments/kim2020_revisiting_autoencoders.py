@@ -5,7 +5,7 @@ attacks the whole by FGSM, PGD, CW and DeepFool: the autoencoder adds up to 48 p
 up to 6 on CIFAR-10, and more against black boxes. Here AutoAttack, PGD with restarts, losses that
 do not saturate and minimum norms are added, and controls that have learned nothing.
 
-    python -m experiments.kim2020_revisiting_autoencoders --data-dir DIR   # two cores, three hours
+    python -m experiments.kim2020_revisiting_autoencoders --data-dir DIR   # two cores, < 1 hour
     python -m experiments.kim2020_revisiting_autoencoders --data-dir DIR --preset paper   # a GPU
     python -m experiments.kim2020_revisiting_autoencoders --preset smoke   # a minute, other digits
 

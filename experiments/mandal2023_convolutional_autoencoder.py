@@ -6,7 +6,7 @@ and reports 92 % on MNIST and 74 % on Fashion-MNIST under FGSM at 0.6 and 94 % a
 alone, with dropout on; here every cell is also attacked through the whole defence, on means over
 its noise, and Defense-GAN and PuVAE are trained and attacked on the same classifier.
 
-    python -m experiments.mandal2023_convolutional_autoencoder --data-dir DIR  # two cores, 2 hours
+    python -m experiments.mandal2023_convolutional_autoencoder --data-dir DIR  # two cores, < 1 hour
     python -m experiments.mandal2023_convolutional_autoencoder --data-dir DIR --preset paper # a GPU
     python -m experiments.mandal2023_convolutional_autoencoder --preset smoke  # a minute, digits
 
