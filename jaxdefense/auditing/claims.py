@@ -89,7 +89,9 @@ class Verdict(NamedTuple):
         outcome: ``"holds"``, ``"weakened"``, ``"broken"`` or ``"evaluation unreliable"``.
         robust_accuracy: the worst case over all attackers at the claimed radius.
         interval: ``(low, high)``, its 95 % Clopper-Pearson interval.
-        decided_by: name of the cell or check that decides.
+        decided_by: name of the cell or check that decides: of a claim that is refuted, the first
+            attacker that does; of one that no attacker refutes, the first after which nobody
+            found more.
         decided_kind: what it is: ``"attacker"``, ``"all attackers"``, ``"check"``,
             ``"certificate"`` or ``"few images"``.
         says: why, and what to try next.
@@ -173,8 +175,9 @@ def judge(
             "about the parts (differentiable=False, backward=, train=), or take a larger budget",
         )  # fmt: skip
     less = ", less than claimed but within the interval" if accuracy < claim.accuracy else ""
+    strongest = next(name for name, (left, _) in after.items() if left <= accuracy)
     return verdict(
-        HOLDS, last, "all attackers",
+        HOLDS, strongest, "all attackers",
         f"{share} left{less}: none of these attackers refutes it, and nothing speaks against them. "
         "A larger budget and an attack made for this defence would say more",
     )  # fmt: skip

@@ -59,6 +59,9 @@ def test_what_chance_explains_refutes_nothing():
     # 76 of 100 has an interval up to 84 %.
     found = judge(CLAIM, after(white=76), [], None)
     assert (found.outcome, found.exit_status) == (HOLDS, 0)
+    # Named is who left least, not who came last.
+    several = judge(CLAIM, after(oblivious=95, white=79, autoattack=78, square=78), [], None)
+    assert (several.outcome, several.decided_by) == (HOLDS, "autoattack")
     assert "less than claimed" in found.says
     assert "less than claimed" not in judge(CLAIM, after(white=81), [], None).says
 
