@@ -16,10 +16,8 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdefense import losses
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.search import Stage
 from jaxdefense.classifiers import split
@@ -231,14 +229,11 @@ class Engine:
     def _left(self, program: Program, slots: Any, ended: list[int]) -> tuple[Any, Any]:
         """What the rows that have ended show; in small batches, since most are few."""
         size = whole_rows(-(-self.slots // 4), self.mesh)
-        parts = []
-        for first in range(0, len(ended), size):
-            index = np.resize(ended[first : first + size], size)
-            image, fooled = leave(program, self.arrays, slots, index)
-            count = min(size, len(ended) - first)
-            parts.append((np.asarray(image)[:count], np.asarray(fooled)[:count]))
-        images, flags = zip(*parts, strict=True)
-        return np.concatenate(images), np.concatenate(flags)
+        starts = range(0, len(ended), size)
+        index = np.resize(ended, len(starts) * size)
+        parts = [leave(program, self.arrays, slots, index[i : i + size]) for i in starts]
+        images, flags = map(np.concatenate, zip(*parts, strict=True))
+        return images[: len(ended)], flags[: len(ended)]
 
     def _close(self, program, unit, slots, held, ended, queue, follow) -> None:
         stage, ball, finds = program.setting.stage, self.ball, self.finds
@@ -269,7 +264,7 @@ def nested(
     deployed: Classifier,
     images: np.ndarray,
     labels: np.ndarray,
-    logits: np.ndarray,
+    behind: np.ndarray,
     worth: np.ndarray,
     key: jax.Array,
     grid: np.ndarray,
@@ -281,7 +276,7 @@ def nested(
 
     Args:
         attack, deployed, images, labels, key: as in `sweep`; the function is deterministic.
-        logits: of the clean images.
+        behind: margin of each clean image.
         worth: ``[n]``: which examples to attack.
         grid: the radii, in any order.
         slots: how many rows are attacked at once.
@@ -289,8 +284,9 @@ def nested(
         known: ``[n]``: radius from which on each image is known to be broken.
     """
     radii, column = np.unique(grid[grid > 0], return_inverse=True)
+    # Those that will take longest first, so that none is left to go on alone at the end.
     examples = np.flatnonzero(worth)
-    behind = -np.asarray(losses.margin(jnp.asarray(logits), jnp.asarray(labels)))
+    examples = examples[np.argsort(-behind[examples], kind="stable")]
     engine = Engine(attack, deployed, images, labels, behind, key, radii, slots, report, known)
     for first, stop in attack.groups:
         for unit in range(first, stop):

@@ -31,7 +31,7 @@ from jaxdefense.evaluation.robustness import (
     suspicions,
     worst,
 )
-from jaxdefense.losses import Targeted
+from jaxdefense.losses import Targeted, margin
 from jaxdefense.precision import float32_products
 from jaxdefense.programs import make_room
 from jaxdefense.surrogates import evaluations, knows
@@ -134,6 +134,7 @@ def sweep(
     fit = with_memory if batch_size is None else lambda run, rows: run(rows)
     logits = fit(lambda rows: clean_logits(deployed, images, labels, key, rows), rows)
     correct = logits.argmax(-1) == labels
+    behind = -np.asarray(margin(jnp.asarray(logits), jnp.asarray(labels)))
 
     white_box = surrogate is None or surrogate is deployed
     # A surrogate's first images tell whether it returns what an attack can use.
@@ -175,7 +176,7 @@ def sweep(
 
     def part(some: np.ndarray, report: Callable[[int], Any]) -> Measured:
         if by_search:
-            given = (attack, deployed, images, labels, logits, some, key, grid)
+            given = (attack, deployed, images, labels, behind, some, key, grid)
             rest = (report, None if after is None else known)
             # Slots that are refilled four times: their last rows wait for each other. Few rows at
             # one radius go at once: most make all steps, and half as many take no half the time.
@@ -192,7 +193,7 @@ def sweep(
         return fit(measured, threads.each(most, count, parts))
 
     def run(some: np.ndarray) -> Measured:
-        return threads.share(part, some, bar.update, parts)
+        return threads.share(part, some, bar.update, parts, behind)
 
     with bar, float32_products():
         if resume is None:

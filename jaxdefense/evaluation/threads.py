@@ -68,6 +68,7 @@ def share(
     some: np.ndarray,
     report: Callable[[int], Any],
     threads: int,
+    hardness: np.ndarray | None = None,
 ) -> Measured:
     """``run(some, report)`` by several threads.
 
@@ -76,10 +77,13 @@ def share(
         some: the mask.
         report: told how much is done.
         threads: how many.
+        hardness: ``[n]``: the more, the longer a row may take; every thread gets as many of each.
     """
     if threads == 1 or _elsewhere(_settings) != _settings():
         return run(some, report)
     stop, lock, rows = threading.Event(), threading.Lock(), np.flatnonzero(some)
+    if hardness is not None:
+        rows = rows[np.argsort(-hardness[rows], kind="stable")]
     precision = _precision()
 
     def told(done: int) -> None:

@@ -37,6 +37,17 @@ def test_parts_make_up_the_whole(parts):
     assert len(seen) == parts
 
 
+def test_every_thread_gets_as_many_of_the_hard_rows():
+    hardness, seen = np.array([9.0, 1, 8, 1, 7, 0, 6, 0]), []
+
+    def run(mask, report):
+        seen.append(hardness[mask])
+        return found(mask)
+
+    threads.share(run, np.ones(8, bool), lambda done: None, 2, hardness)
+    assert [int((some > 5).sum()) for some in seen] == [2, 2]
+
+
 def test_an_error_ends_the_other_threads_and_is_raised():
     def run(mask, report):
         if mask[0]:
