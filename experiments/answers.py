@@ -25,6 +25,8 @@ TUNED = ("finetuned", "run")
 """How phases begin in which the network itself is trained on attacked images: a defence, too."""
 OUT_OF_REACH = "clean already below"
 """What a verdict adds where even our clean images are less often right than is printed."""
+LOST = "not measured by this run"
+"""The reason where a number was asked for and nothing that was measured answers it: a fault."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -196,12 +198,14 @@ def answers(
         cells = {column: find(records, query) for column, query in asked.items()}
         found[number] = {column: cell for column, cell in cells.items() if cell is not None}
         if not found[number]:
-            reasons[number] = "not measured by this run"
-    told = lambda number, cells: judge(number, cells, _bare(number, found), _clean(number, found))
-    return [
-        Answer(number, cells, told(number, cells), reasons.get(number, ""))
-        for number, cells in found.items()
-    ]
+            reasons[number] = LOST
+
+    def told(number: Number) -> str:
+        bare = _bare(number, found)
+        without = None if bare is None else found[bare]
+        return judge(number, found[number], without, _clean(number, found), bare)
+
+    return [Answer(n, cells, told(n), reasons.get(n, "")) for n, cells in found.items()]
 
 
 def _undefended(number: Number) -> bool:
@@ -215,8 +219,8 @@ def _clean(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mappin
     return next(clean, None)
 
 
-def _bare(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mapping[str, Cell] | None:
-    """The cells of the same number without a defence."""
+def _bare(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Number | None:
+    """The same number without a defence."""
     if _undefended(number):
         return None
     same = lambda n: (n.dataset, n.attack, n.eps, n.metric)
@@ -224,7 +228,7 @@ def _bare(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mapping
     # In another table, or before the fine-tuning, it is the same measurement.
     names = ("model", "table", "phase")
     others.sort(key=lambda n: [getattr(n, name) != getattr(number, name) for name in names])
-    return found[others[0]] if others else None
+    return others[0] if others else None
 
 
 def judge(
@@ -232,11 +236,13 @@ def judge(
     cells: Mapping[str, Cell],
     bare: Mapping[str, Cell] | None,
     clean: Mapping[str, Cell] | None = None,
+    undefended: Number | None = None,
 ) -> str:
     """What becomes of a printed accuracy.
 
     Without an attack or a defence: ``as printed`` where ours is within 5 points, else by how many
-    it differs. With both, against the strongest attacker (of noise: the noise itself):
+    it differs; so too where the paper prints less with the defence than without, which is no claim
+    to be broken. With both, against the strongest attacker (of noise: the noise itself):
     ``holds`` where the interval reaches the printed number and is above that of the undefended
     classifier under its strongest attacker, ``no gain`` where it is not above that, ``weakened``
     where it is but does not reach the number, else ``broken``, as is all from `GREY` upwards.
@@ -249,10 +255,12 @@ def judge(
         cells: our measurements of it, by column.
         bare: the same of the undefended classifier, where there are any.
         clean: the same of the defence without an attack, where there are any.
+        undefended: what is printed without a defence.
     """
     if not is_accuracy(number.metric) or "as attacked" not in cells:
         return ""
-    if number.attack == "none" or _undefended(number):
+    claimed = undefended is None or number.fraction >= undefended.fraction
+    if number.attack == "none" or _undefended(number) or not claimed:
         gap = cells["as attacked"].value - number.fraction
         return "as printed" if abs(gap) <= CLOSE else f"{100 * gap:+.0f} points"
     last = cells.get("strongest", cells["as attacked"])

@@ -16,12 +16,15 @@ from typing import Any
 import tabulate
 
 from experiments import paper_numbers
-from experiments.answers import is_accuracy, plain
+from experiments.answers import LOST, is_accuracy, plain
 from experiments.paper_numbers import PAPERS, Number
 from experiments.publish import ANSWERS
+from experiments.side_by_side import COLUMNS
 from jaxdefense.errors import DataError, JaxdefenseError
 
 RESULTS = Path(__file__).parent / "results"
+# The column that a number is answered in.
+FIRST = COLUMNS[0]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,13 +63,14 @@ def answered(results: Path) -> dict[tuple[str, ...], tuple[str, str, str]]:
     found = {}
     for path in sorted(results.glob(f"*/{ANSWERS}")):
         for index, answer in enumerate(_read(path)):
-            number = Number(**answer["number"])
+            number = answer["number"]
             place = f"{path.parent.name}/{path.name}, answer {index}"
-            if answer["cells"]:
-                column, cell = next(iter(answer["cells"].items()))
-                shown = ("answered", place, f"{column} {_value(number, cell)}")
-            elif answer["reason"]:
+            if cell := answer["cells"].get(FIRST):
+                shown = ("answered", place, f"{FIRST} {_value(number, cell)}")
+            elif answer["reason"] not in ("", LOST):
                 shown = ("reason", place, answer["reason"])
+            elif answer["reason"]:
+                shown = ("OPEN", place, answer["reason"])
             else:
                 shown = ("OPEN", place, "no answer")
             found[number.identity] = shown
@@ -75,8 +79,9 @@ def answered(results: Path) -> dict[tuple[str, ...], tuple[str, str, str]]:
 
 def _read(path: Path) -> list[dict[str, Any]]:
     try:
-        return json.loads(path.read_text())["answers"]
-    except (OSError, ValueError, KeyError) as error:
+        told = json.loads(path.read_text())["answers"]
+        return [a | {"number": Number(**a["number"])} for a in told]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
             f"{path} cannot be read ({error!r}): run the paper's script again"
         ) from None

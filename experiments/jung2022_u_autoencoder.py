@@ -16,6 +16,7 @@ does.
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 
 from experiments import jung2022_report, measuring, studies, together
@@ -156,7 +157,6 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     sigmas = tuple(sorted({*config.sigmas, *radii("0", dataset, "gaussian")}))
     for name, deployed in parts.deployed.items():
         records.append(measuring.clean(study, parts.model, name, deployed))
-        records += curve(name, attacks.gaussian(), deployed, sigmas)
         records += curve(name, fgsm, deployed, grid, method="grid")
         records += curve(name, pgd, deployed, grid)
         if config.suite is not None:
@@ -173,9 +173,12 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     shown |= controls
     for name, deployed in controls.items():
         records.append(measuring.clean(study, parts.model, name, deployed))
-    static = tuple(sorted({*grid[3::2], *both}))
+    static = functools.partial(measuring.static, study, parts.model, source=net, alone=1)
+    noisy = functools.partial(static, attacks.gaussian(), knowledge="none")
+    records += noisy(shown_to=parts.deployed, radii=sigmas)
     for each in (fgsm, pgd):
-        records += measuring.static(study, parts.model, each, net, shown, static)
+        some = tuple(sorted({*grid[3::2], *both}))
+        records += static(each, shown_to=shown, radii=some)
     # Two other readings of the paper's "rho": the radius of an l2 ball, and the size of a step.
     readings = (
         (attacks.pgd(l2, config.steps, 0.1), at),
@@ -183,7 +186,7 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     )
     for each, eps in readings:
         records += curve("none", each, net, eps)
-        records += measuring.static(study, parts.model, each, net, shown, eps)
+        records += static(each, shown_to=shown, radii=eps)
     for name, corruption in CORRUPTIONS.items() if config.controls else ():
         for defence, deployed in parts.deployed.items():
             model = f"{parts.model}, {name}"
@@ -211,7 +214,7 @@ def other_readings(config: Config, dataset: str, parts: Parts) -> list[Record]:
         records += measuring.curve(study, parts.model, name, pgd, deployed, both)
     for each in (fgsm, pgd):
         net = parts.deployed["none"]
-        records += measuring.static(study, parts.model, each, net, readings, both)
+        records += measuring.static(study, parts.model, each, net, readings, both, alone=1)
     return records
 
 

@@ -22,7 +22,8 @@ TEMPERATURE = 2.5
 SMOOTHED: dict[str, Loss] = {f"T={TEMPERATURE}": tempered(TEMPERATURE), "GCE": gce()}
 HARDENED = "adversarial training"
 READINGS = ("AE-C, joint training", "AE-C, classifier frozen")
-CONTROLS = ("untrained AE", "AE by cross-entropy", "PCA", "blur")
+PCA = "PCA"
+CONTROLS = ("untrained AE", "AE by cross-entropy", PCA, "blur")
 SAME, DIFFERENT = "same architecture", "different architecture"
 
 

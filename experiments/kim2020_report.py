@@ -1,7 +1,6 @@
 """What `kim2020_revisiting_autoencoders` says: which records answer what, tables, figures."""
 
 import dataclasses
-import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -85,7 +84,8 @@ def outcome(
     teams = {name: lineup(config, settings[name]) for name in titles}
     limits = {name: everywhere(shape) for name, shape in shapes.items()}
     view = View(records, titles, teams, limits)
-    found = answers(of_paper("4"), records, functools.partial(ask, view))
+    asked = lambda number: _not_trained(config, settings, number) or ask(view, number)
+    found = answers(of_paper("4"), records, asked)
     return Outcome(
         paper="4",
         title=TITLE,
@@ -97,6 +97,20 @@ def outcome(
         tables=[*tables(view), *checks(around), *architectures(config)],
         figures=[*figures(view), *landscape(around)],
     )
+
+
+def _not_trained(config: Any, settings: Mapping[str, Any], number: Number) -> str:
+    """Why a run has no network for a number, where its settings leave it out."""
+    setting = settings[number.dataset]
+    groups = (*setting.every, *setting.once)
+    if number.table.startswith("2") and "substitutes" not in groups:
+        return "no substitutes are trained by this run"
+    if number.table.startswith("3"):
+        trained = {f"joint lambda={weight:g}" for weight in (0, *config.lambdas)}
+        trained |= {f"alternating gamma={count}" for count in (0, *config.gammas)}
+        if "nets" not in groups or number.defence not in trained:
+            return f"{number.defence} is not trained by this run"
+    return ""
 
 
 def ask(view: View, number: Number) -> Mapping[str, Query] | str:

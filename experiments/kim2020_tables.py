@@ -233,4 +233,6 @@ _LEFT_OUT = """Left out, and why:
   answer the same question.
 - Widths of the autoencoder's bottleneck: one more autoencoder and classifier for each; on two cores
   there is no time for them.
+- Defences that the text names in passing, without a number: cascaded autoencoders, high-level
+  guided denoisers, distillation, feature scattering.
 - More than three seeds of table 3: the range over three is printed with every cell."""

@@ -9,7 +9,7 @@ from experiments import mandal2023_ablations, mandal2023_tables
 from experiments.answers import Answer, Query, answers
 from experiments.mandal2023_architectures import layers, sizes
 from experiments.mandal2023_figures import figures
-from experiments.mandal2023_lineup import lineup
+from experiments.mandal2023_lineup import averaged, lineup
 from experiments.mandal2023_parts import (
     AUTOENCODERS,
     CODED_AE,
@@ -25,6 +25,7 @@ from experiments.mandal2023_predictions import predictions
 from experiments.mandal2023_view import COLUMNS, GAIN, View, gains
 from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome
+from jaxdefense import attacks, linf
 from jaxdefense.reporting import Record, Table
 
 TITLE = "Mandal 2023: Defense against adversarial attacks using convolutional auto-encoders"
@@ -80,6 +81,8 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
     defence = AUTOENCODERS[kind] if number.defence == "convAE" else "none"
     eps = number.radius
     asked = view.ways(dataset, defence, kind, eps)
+    if eps == 0:  # nobody attacks
+        del asked["white-box"], asked["strongest"]
     if number.table == "third-party":
         # That run scores in evaluation mode, with the public code's attacks.
         team = view.teams[dataset]
@@ -103,8 +106,13 @@ def _baseline(view: View, number: Number, dataset: str) -> Mapping[str, Query] |
         return {column: view.query(dataset, name, **same) for column, name in sides.items()}
     eps = number.radius
     asked = view.ways(dataset, defence, "fgsm", eps)
-    if defence != FGSM_AE:
-        asked["white-box"] = view.strongest(dataset, defence, eps, knowledge="white-box")
+    if defence == DEFENSE_GAN:  # one step says nothing of a search among images
+        del asked["white-box"]
+    elif defence == PUVAE:
+        through = averaged(attacks.fgsm(linf), view.config.baselines.draws).name
+        asked["white-box"] = view.query(
+            dataset, defence, attack=through, eps=eps, knowledge="white-box"
+        )
     return asked | {"control": view.corrected(dataset, SECOND, "fgsm", eps)}
 
 

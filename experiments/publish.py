@@ -40,8 +40,8 @@ class Prediction:
 
     Attributes:
         text: the prediction.
-        held: None where it was not measured.
-        evidence: the deciding numbers.
+        held: None where it was not measured, or where what was measured does not tell.
+        evidence: the deciding numbers; empty where it was not measured.
     """
 
     text: str
@@ -170,9 +170,8 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
         _legend(),
     ]
     if outcome.predictions:
-        verdicts = {True: "held", False: "did not hold", None: "not measured"}
         lines += ["## Predictions", "What should break, written down before it was measured."]
-        told = (f"- **{verdicts[p.held]}**: {p.text} {p.evidence}" for p in outcome.predictions)
+        told = (f"- **{_came_out(p)}**: {p.text} {p.evidence}" for p in outcome.predictions)
         lines.append("\n".join(told))
     if outcome.figures:
         lines.append("## Figures")
@@ -187,6 +186,12 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in meta["config"].items())
     lines += ["## Settings", settings]
     return "\n\n".join(line.strip() for line in lines) + "\n"
+
+
+def _came_out(prediction: Prediction) -> str:
+    if prediction.held is None:
+        return "not to be told" if prediction.evidence else "not measured"
+    return "held" if prediction.held else "did not hold"
 
 
 def _warnings(records: Sequence[Record]) -> list[str]:
@@ -213,5 +218,6 @@ def _legend() -> str:
         "where it leaves nothing and the images are too few to tell that from what is printed; "
         f"*{OUT_OF_REACH}* where our smaller network and its defence have less on clean images "
         "than the paper prints on attacked ones, so that *holds* was out of reach; "
-        "without attack or defence, *as printed* where within 5 points."
+        "without attack or defence, and where the paper prints less with the defence than without, "
+        "*as printed* where within 5 points."
     )

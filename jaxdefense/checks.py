@@ -85,6 +85,9 @@ def check_labels(y: np.ndarray, count: int) -> None:
     if y.ndim != 1 or not np.issubdtype(y.dtype, np.integer):
         column = y.ndim == 2 and y.shape[1] == 1
         advice = "use y[:, 0]" if column else "use y.argmax(-1) if they are one-hot"
+        if y.ndim == 1:
+            number = np.issubdtype(y.dtype, np.number)
+            advice = f"use {'y.astype(int)' if number else 'np.unique(y, return_inverse=True)[1]'}"
         raise InputError(
             f"y has shape {y.shape} and dtype {y.dtype}, but labels are integers [n]: {advice}"
         )
@@ -166,6 +169,28 @@ def check_deterministic(first: jax.Array, second: jax.Array, name: str = "classi
     # A GPU may sum in another order the second time.
     if not bool(jnp.allclose(first, second, rtol=1e-3, atol=1e-5, equal_nan=True)):
         refuse_hidden_randomness(name)
+
+
+def check_rows(first: np.ndarray, second: np.ndarray, name: str = "classifier") -> None:
+    """What a classifier answers to an image must not depend on the rest of its batch.
+
+    Args:
+        first, second: logits ``[n, k]`` of the same images, in other company.
+        name: what the message calls it.
+
+    Raises:
+        InputError: they differ by more than rounding.
+    """
+    apart = np.abs(np.nan_to_num(first) - np.nan_to_num(second)).max(initial=0.0)
+    size = np.abs(np.nan_to_num(first)).max(initial=0.0)
+    if apart > 5e-3 * size + 1e-6:
+        raise InputError(
+            f"the {name} answers an image otherwise beside other images, or at another place of "
+            f"its batch (outputs up to {size:.3g} change by {apart:.3g}): batch statistics, or "
+            "random numbers that a whole batch shares. Call the network in evaluation mode "
+            "(train=False, module.eval()); wrap what is random in jaxdefense.Randomized(lambda "
+            "keys, x: ...), where row i uses keys[i]"
+        )
 
 
 def refuse_hidden_randomness(name: str) -> None:

@@ -12,6 +12,7 @@ import pytest
 import jaxdefense as jd
 from experiments import quickstart
 from jaxdefense import cli, defenses, programs
+from jaxdefense.cli.subject import resolve
 from jaxdefense.errors import InputError
 from jaxdefense.reporting import ensure_folder
 
@@ -181,6 +182,9 @@ MODEL = textwrap.dedent("""
     def make_number():
         return number
 
+    def with_default(checkpoint="runs/mine"):
+        return classifier
+
     def make_wrong():
         return {}["missing"]
 
@@ -296,6 +300,11 @@ def test_a_sweep_from_its_blocks(capsys, model, tmp_path):
 def test_what_cannot_be_swept_is_one_line(capsys, model, name, options, words):
     arguments = ["sweep", name.format(model=model), *SWEEP, *options]
     assert failing(capsys, lambda: cli.main(arguments), *words) == ""
+
+
+def test_a_factory_may_have_defaults(model):
+    """A checkpoint's path, say."""
+    assert resolve(f"{model}:with_default").__name__ == "classifier"
 
 
 def test_errors_inside_the_users_own_code_are_not_hidden(model):

@@ -20,7 +20,7 @@ from experiments import (
     studies,
     summary,
 )
-from experiments.answers import OUT_OF_REACH, Query, answers, find, judge, over_seeds, pool
+from experiments.answers import LOST, OUT_OF_REACH, Query, answers, find, judge, over_seeds, pool
 from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
 from experiments.publish import ANSWERS, _warnings
@@ -122,6 +122,14 @@ def test_the_verdict_is_the_strongest_attackers(value, bare, verdict):
     assert judge(NUMBER, cells, undefended) == verdict
 
 
+def test_what_the_paper_prints_as_a_loss_is_no_claim():
+    bare = dataclasses.replace(NUMBER, defence="none", value=str(float(NUMBER.value) + 5))
+    cells = {"as attacked": pool([record(value=0.5)]), "strongest": pool([record(value=0.0)])}
+    assert judge(NUMBER, cells, cells, undefended=bare) == "-40 points"
+    less = dataclasses.replace(bare, value=NUMBER.value)
+    assert judge(NUMBER, cells, cells, undefended=less) == "broken"
+
+
 def test_nothing_left_never_holds():
     """0 of 50 reaches 7 %: too few images to tell from a printed 5 %."""
     few = dataclasses.replace(NUMBER, value="5")
@@ -207,7 +215,7 @@ def test_an_answer_has_cells_or_a_reason():
     asked = {NUMBER: {"as attacked": Query({"eps": 0.1})}, other: "not here",
              third: {"as attacked": Query({"eps": 0.3})}}  # fmt: skip
     found = answers(list(asked), [record()], asked.get)
-    assert [a.reason for a in found] == ["", "not here", "not measured by this run"]
+    assert [a.reason for a in found] == ["", "not here", LOST]
     text = side_by_side(found).text("pipe")
     assert "ON STAND-IN DATA" in text
     assert "not here" in text
@@ -267,9 +275,30 @@ def test_coverage_counts_what_is_answered(finished, capsys):
     assert "318 numbers: 12 answered, 24 with a reason why not, 282 open" in capsys.readouterr().out
 
 
+@pytest.mark.xdist_group("jung2022")
+@pytest.mark.parametrize("fault", ["lost", "no first column"])
+def test_coverage_counts_what_was_asked_for_and_not_found_as_open(
+    finished, tmp_path, capsys, fault
+):
+    told = json.loads((finished / "results" / ANSWERS).read_text())
+    answer = next(a for a in told["answers"] if a["cells"])
+    if fault == "lost":
+        answer |= {"cells": {}, "reason": LOST}
+    else:
+        del answer["cells"]["as attacked"]
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / ANSWERS).write_text(json.dumps(told))
+    assert coverage.main(["--results", str(tmp_path), "--papers", "0"]) == 1
+    assert "1 open" in capsys.readouterr().out
+
+
 def test_coverage_says_what_it_cannot_read(tmp_path, capsys):
     assert coverage.main([str(tmp_path / "none.csv")]) == 1
     assert "cannot be read" in capsys.readouterr().err
+    (tmp_path / "paper").mkdir()
+    (tmp_path / "paper" / ANSWERS).write_text('{"answers": [{"number": {"unknown": 1}}]}')
+    assert coverage.main(["--results", str(tmp_path)]) == 1
+    assert "run the paper's script again" in capsys.readouterr().err
 
 
 def test_a_stand_in_takes_the_place_of_data_that_is_not_there(tmp_path, monkeypatch, capsys):

@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from jaxdefense import checks
 from jaxdefense.auditing.budgets import BUDGETS, Budget
-from jaxdefense.auditing.claims import CERTIFICATE, Claim, Verdict, judge
+from jaxdefense.auditing.claims import CERTIFICATE, NO_ATTACK, Claim, Verdict, judge
 from jaxdefense.auditing.comparing import contradiction
 from jaxdefense.auditing.controls import explanations, left_out
 from jaxdefense.auditing.defence import Defence, as_defence
@@ -117,7 +117,7 @@ def audit(
 
     few = slice(spent.few)
     given, unusable = usable(given, images[few], labels[few], eps, ball, key)
-    given, probabilities, own = logits_of_all(given, images, key)
+    given, probabilities, own = logits_of_all(given, images, labels, key)
     over("preparing")
     trained = train(given, spent, images, labels, jax.random.fold_in(key, 1))
     over("substitutes")
@@ -224,7 +224,7 @@ def _verdict(
     at = matrix.at(claim.eps)
     first = matrix.history[0][1]
     clean = first.clean_accuracy
-    after = {"no attack": (clean, interval(np.array([round(clean * first.n)]), first.n)[0])}
+    after = {NO_ATTACK: (clean, interval(np.array([round(clean * first.n)]), first.n)[0])}
     after |= {
         name: (float(curve.robust_accuracy[at]), curve.interval[at])
         for name, curve in matrix.history

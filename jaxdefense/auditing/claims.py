@@ -19,6 +19,8 @@ _WIDE = 0.21
 _SHORT = 0.05
 """What falls so far short of a claim does not show it, even where chance may explain it."""
 
+NO_ATTACK = "no attack"
+"""Before the first attacker: images that are misclassified as they are."""
 CERTIFICATE = "certificate"
 """What decides where a claim is proven; also the check that no attack contradicts the proof."""
 
@@ -93,7 +95,7 @@ class Verdict(NamedTuple):
             attacker that does; of one that no attacker refutes, the first after which nobody
             found more.
         decided_kind: what it is: ``"attacker"``, ``"all attackers"``, ``"check"``,
-            ``"certificate"`` or ``"few images"``.
+            ``"certificate"``, ``"few images"`` or ``"clean accuracy"``.
         says: why, and what to try next.
     """
 
@@ -145,6 +147,13 @@ def judge(
     if high < claim.accuracy:
         below = [name for name, (_, (_, most)) in after.items() if most < claim.accuracy]
         half = [name for name, (_, (_, most)) in after.items() if most < claim.accuracy / 2]
+        if (half or below)[0] == NO_ATTACK:
+            return verdict(
+                BROKEN if half else WEAKENED, NO_ATTACK, "clean accuracy",
+                f"{share} left of {claim}, and {100 * after[NO_ATTACK][0]:.1f} % without any "
+                "attack. See that labels, the order of the classes and the range of the pixels are "
+                "the network's (jaxdefense.Normalized for one trained on normalised images)",
+            )  # fmt: skip
         if half:
             return verdict(
                 BROKEN, half[0], "attacker",

@@ -16,7 +16,7 @@ from jaxdefense.auditing.budgets import Budget
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.auditing.plan import Skipped
 from jaxdefense.classifiers import Frozen, Normalized, apply, is_random
-from jaxdefense.errors import InputError
+from jaxdefense.errors import InputError, JaxdefenseError
 from jaxdefense.training import fit, optimizer, schedule, supervised
 from jaxdefense.training.objectives import forward
 from jaxdefense.typing import Classifier, Purifier, example_keys
@@ -57,32 +57,32 @@ def train(
         return Trained(substitutes)
     x_train, y_train = _checked(defence.train, x, y, budget.n_train, key)
     classes = max(int(y_train.max()) + 1, _classes(defence.whole, x))
-    modules: dict[str, nn.Module] = {}
-    own = _module(defence.classifier)
+    blank: dict[str, Frozen] = {}
+    own = _trainable(defence.classifier)
     if own is not None:
-        modules["another seed"] = own
+        blank["another seed"] = own
     for name in budget.architectures or (("lenet5",) if own is None else ()):
-        modules[name] = models.build(name, classes)
+        blank[name] = Frozen(models.build(name, classes))
     accuracy, skipped = {}, []
-    for index, (name, module) in enumerate(modules.items()):
+    for index, (name, net) in enumerate(blank.items()):
         here = jax.random.fold_in(key, index)
         try:
-            frozen = _fit(supervised(module), module, x_train, y_train, budget, here)
-        except InputError as error:  # an architecture that does not take such images
-            skipped.append(Skipped(f"transfer: {name}", str(error)))
+            frozen = _fit(supervised(net.module), net, x_train, y_train, budget, here)
+            answers = [np.asarray(_call(frozen, part)).argmax(-1) for part in _parts(x)]
+        except Exception as error:  # a network of the user's, and no audit hangs on it
+            skipped.append(Skipped(f"transfer: {name}", _told(error)))
             continue
-        answers = [np.asarray(_call(frozen, part)).argmax(-1) for part in _parts(x)]
         accuracy[name] = float((np.concatenate(answers) == y).mean())
         substitutes[name] = frozen
     imitation = None
     if defence.purifier is not None:
-        here = jax.random.fold_in(key, len(modules))
+        here = jax.random.fold_in(key, len(blank))
         module = models.build("u_autoencoder", width=16)
         objective = imitate(module, defence.purifier)
         try:
-            imitation = _fit(objective, module, x_train, y_train, budget, here)
-        except InputError as error:
-            skipped.append(Skipped("BPDA, learned", str(error)))
+            imitation = _fit(objective, Frozen(module), x_train, y_train, budget, here)
+        except Exception as error:  # of the user's purifier
+            skipped.append(Skipped("BPDA, learned", _told(error)))
     return Trained(substitutes, accuracy, imitation, skipped)
 
 
@@ -103,14 +103,20 @@ def _imitate(model, purifier, params, model_state, key, x, y):
     return value, (model_state, {"loss": value})
 
 
-def _fit(objective: Any, module: nn.Module, x, y, budget: Budget, key: jax.Array) -> Frozen:
-    variables = models.initialize(module, key, x.shape[1:])
+def _fit(objective: Any, net: Frozen, x, y, budget: Budget, key: jax.Array) -> Frozen:
+    variables = models.initialize(net.module, key, x.shape[1:], **dict(net.settings))
     batch = min(_BATCH, len(x))
     result = fit(
         objective, variables, _adam(budget.epochs * (len(x) // batch)), x, y, key=key,
         epochs=budget.epochs, batch_size=batch, progress=False,
     )  # fmt: skip
-    return Frozen(module, result.variables)
+    return net.replace(variables=result.variables)
+
+
+def _told(error: Exception) -> str:
+    if isinstance(error, JaxdefenseError):
+        return str(error)
+    return f"{type(error).__name__}: {(str(error).strip() or 'no message').splitlines()[0]}"
 
 
 @functools.cache  # optimizers are compared by identity
@@ -134,14 +140,14 @@ def _checked(train, x, y, most: int, key: jax.Array) -> tuple[np.ndarray, np.nda
     return images, labels.astype(np.int32)
 
 
-def _module(classifier: Classifier | None) -> nn.Module | None:
-    """The linen module of a classifier whose architecture can be trained again."""
+def _trainable(classifier: Classifier | None) -> Frozen | None:
+    """A classifier whose architecture can be trained again: a linen module's."""
     if isinstance(classifier, Normalized):
         classifier = classifier.classifier
     if not (isinstance(classifier, Frozen) and isinstance(classifier.module, nn.Module)):
         return None
     takes = inspect.signature(classifier.module.__call__).parameters
-    return classifier.module if "train" in takes else None
+    return classifier if "train" in takes else None
 
 
 def _classes(classifier: Classifier, x: np.ndarray) -> int:

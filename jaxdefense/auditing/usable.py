@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdefense import checks
 from jaxdefense.auditing.defence import (
     Defence,
     LogProbabilities,
@@ -16,6 +17,7 @@ from jaxdefense.auditing.defence import (
 from jaxdefense.auditing.masking import flatness
 from jaxdefense.auditing.plan import Skipped
 from jaxdefense.classifiers import apply, is_random
+from jaxdefense.defenses.smoothing import Smoothed
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.clean import all_logits
 from jaxdefense.geometry import Ball
@@ -50,14 +52,19 @@ def _shape(purifier: Purifier, x: np.ndarray) -> tuple[int, ...]:
     image = jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32)
     try:
         return jax.eval_shape(functools.partial(apply, purifier, keys), image).shape[1:]
-    except (TypeError, ValueError):  # whoever calls the defence as a whole says what is wrong
+    except Exception:  # whoever calls the defence as a whole says what is wrong
         return x.shape[1:]
 
 
 def logits_of_all(
-    defence: Defence, x: np.ndarray, key: jax.Array
+    defence: Defence, x: np.ndarray, y: np.ndarray, key: jax.Array
 ) -> tuple[Defence, bool, np.ndarray]:
-    """The defence with logits where it returns probabilities, whether it did, and its answers."""
+    """The defence with logits where it returns probabilities, whether it did, and its answers.
+
+    Raises:
+        InputError: a function that cannot be called on such images, or returns what cannot be
+            logits or probabilities of these labels.
+    """
     few = x[:64]
 
     def returned(function: Classifier, name: str) -> np.ndarray:
@@ -74,8 +81,19 @@ def logits_of_all(
             )
         wrapped[name] = LogProbabilities(network) if are_probabilities(theirs) else network
     defence = dataclasses.replace(defence, substitutes=wrapped)
-    if not are_probabilities(own):
-        return defence, False, own
+    odds = are_probabilities(own)
+    checks.check_logits(np.log(own + 1e-30) if odds else own, y[: len(few)], "defence")
     bare = defence.undefended
     both = bare is not None and are_probabilities(returned(bare, "classifier"))
-    return with_logits(defence, LogProbabilities, both), True, own
+    if odds:
+        return with_logits(defence, LogProbabilities, both), True, own
+    return _with_bare_logits(defence) if both else defence, False, own
+
+
+def _with_bare_logits(defence: Defence) -> Defence:
+    """Around the classifier alone: what is deployed makes votes or logits of its probabilities."""
+    assert defence.classifier is not None
+    wrapped, whole = LogProbabilities(defence.classifier), defence.whole
+    if isinstance(whole, Smoothed) and whole.noisy.classifier is defence.classifier:
+        whole = whole.replace(noisy=whole.noisy.replace(classifier=wrapped))
+    return dataclasses.replace(defence, classifier=wrapped, deployed=whole)

@@ -88,6 +88,11 @@ class Audit(Subject):
             command=shlex.join([*_surroundings(), "jaxdefense", *words]),
         )  # fmt: skip
         print(found)
+        if not sum(self.claim, ()):
+            print(
+                "no claim to judge (--claim 0.9@linf:0.1): exit status 0 says only that no check "
+                "failed, whatever accuracy is left"
+            )
         version = {"jaxdefense": jaxdefense.__version__}
         for path in write_audit(reports, found, version):
             print(path)

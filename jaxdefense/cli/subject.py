@@ -53,7 +53,10 @@ class Subject:
 
 
 def resolve(name: str, *kinds: type) -> Any:
-    """``module:name`` to a callable or one of `kinds`; a function without arguments is called."""
+    """``module:name`` to a callable or one of `kinds`.
+
+    A function that needs no arguments is called: what it returns is meant.
+    """
     module, _, attribute = name.partition(":")
     if not (module and attribute) or module.startswith("."):
         raise InputError(f"model {name!r} must be written module:name, for example my_model:net")
@@ -63,7 +66,10 @@ def resolve(name: str, *kinds: type) -> Any:
     except (ImportError, AttributeError) as error:
         raise InputError(f"model {name!r} cannot be imported: {error}") from None
     try:
-        is_factory = not isinstance(found, kinds) and not inspect.signature(found).parameters
+        needed = inspect.signature(found).parameters.values()
+        is_factory = not isinstance(found, kinds) and all(
+            given.default is not given.empty or given.kind is given.VAR_KEYWORD for given in needed
+        )
     except (TypeError, ValueError):  # no signature to be had: the classifier itself
         is_factory = False
     if is_factory:

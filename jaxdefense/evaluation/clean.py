@@ -51,7 +51,7 @@ def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> boo
         call = lambda arrays, keys, x: apply(join(list(arrays), static), keys, x)
         closed = jax.make_jaxpr(call)(arrays, keys, x)
         leaves = any(_leaves(equation.primitive.name) for equation in _equations(closed.jaxpr))
-        return [*map(np.asarray, closed.consts), *_literals(closed.jaxpr)], leaves
+        return [*map(_numbers, closed.consts), *_literals(closed.jaxpr)], leaves
 
     try:
         (constants, leaves), (again, _) = traced(), traced()
@@ -59,6 +59,12 @@ def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> boo
         raise
     except Exception as error:  # whatever a user's function raises on the wrong shape
         first = (str(error).strip() or "no message").splitlines()[0]
+        if isinstance(error, NotImplementedError) and "vmap" in str(error):
+            raise InputError(
+                f"draws of the {name} are made together, by jax.vmap, which a call of the host in "
+                f"it does not allow ({first}): give jax.pure_callback "
+                "vmap_method='sequential'"
+            ) from error
         raise InputError(
             f"the {name} cannot be called on images of shape {list(x.shape)}: "
             f"{type(error).__name__}: {first}. Give it images of the size and channels it was "
@@ -72,6 +78,13 @@ def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> boo
 def _leaves(primitive: str) -> bool:
     """Whether the name is that of a call into other code, or of a generator with a state."""
     return any(part in primitive for part in ("callback", "ffi", "custom_call", "rng_uniform"))
+
+
+def _numbers(constant: Any) -> np.ndarray:
+    """A constant of a program as numbers; a PRNG key is none by itself."""
+    if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
+        constant = jax.random.key_data(constant)
+    return np.asarray(constant)
 
 
 def _literals(jaxpr: Any) -> Iterator[np.ndarray]:
@@ -95,6 +108,19 @@ def _has_equations(part: Any) -> bool:
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and bool((one == other).all() or np.isnan(one).any())
+
+
+_seen: set[Any] = set()
+
+
+def _new(program: Any) -> bool:
+    """Whether a program has not been asked for before."""
+    if program in _seen:
+        return False
+    if len(_seen) >= 256:  # they may hold what a user's function closes over
+        _seen.clear()
+    _seen.add(program)
+    return True
 
 
 def _shape(array: Any) -> jax.ShapeDtypeStruct:
@@ -154,4 +180,11 @@ def all_logits(deployed, images, key, rows, name) -> np.ndarray:
         if start == 0 and leaves and not is_random(deployed):
             again = _predict(static, arrays, keys, batch)
             checks.check_deterministic(logits, again, name)
+        one_each = np.shape(logits)[:1] == (rows,) and rows > 1 and not is_random(deployed)
+        if start == 0 and one_each and _new((static, *shapes)):
+            # The same program on some of the images, at other places beside others.
+            moved = np.arange(rows)[: rows // 2][::-1]
+            moved = np.concatenate([moved, np.zeros(rows - len(moved), int)])
+            again = _predict(static, arrays, _apart(keys[moved]), batch[moved])
+            checks.check_rows(np.asarray(logits)[moved], np.asarray(again), name)
     return np.concatenate(outputs)

@@ -5,7 +5,7 @@ Every model is called as ``model.apply(variables, x, train=False)`` with images 
 """
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import jax
@@ -147,7 +147,9 @@ def build(name: str, num_classes: int = 10, **kwargs: Any) -> nn.Module:
         ) from error
 
 
-def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> PyTree:
+def initialize(
+    model: nn.Module, key: jax.Array, image_shape: Sequence[int], **settings: Hashable
+) -> PyTree:
     """Random variables for a model.
 
     The same key always gives the same variables on one kind of device. Numbers come from the rbg
@@ -157,6 +159,7 @@ def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> 
         model: a linen module.
         key: PRNG key.
         image_shape: ``(h, w, c)`` of one image.
+        **settings: keyword arguments of the call, such as ``train=False``.
 
     Raises:
         InputError: images that are too small for the model.
@@ -173,7 +176,8 @@ def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> 
     seed = jax.random.bits(key, (4,), jnp.uint32)
     images = jnp.zeros((1, *image_shape))
     try:
-        return _init(model, jax.random.wrap_key_data(seed, impl="rbg"), images)
+        given = tuple(sorted(settings.items()))
+        return _init(model, given, jax.random.wrap_key_data(seed, impl="rbg"), images)
     except ZeroDivisionError:
         height, width, _ = image_shape
         raise InputError(
@@ -182,9 +186,9 @@ def initialize(model: nn.Module, key: jax.Array, image_shape: Sequence[int]) -> 
         ) from None
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _init(model: nn.Module, key: jax.Array, images: jax.Array) -> PyTree:
-    return model.init(key, images)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _init(model: nn.Module, settings: tuple, key: jax.Array, images: jax.Array) -> PyTree:
+    return model.init(key, images, **dict(settings))
 
 
 def count_parameters(variables: PyTree) -> int:

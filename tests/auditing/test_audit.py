@@ -13,12 +13,13 @@ from flax import linen as nn
 
 import jaxdefense as jd
 from jaxdefense import attacks
-from jaxdefense.auditing import BUDGETS, audit
+from jaxdefense.auditing import BUDGETS, audit, masking
 from jaxdefense.auditing.claims import BROKEN, HOLDS, UNRELIABLE
 from jaxdefense.auditing.defence import as_defence
 from jaxdefense.auditing.matrix import Matrix
 from jaxdefense.auditing.plan import GREY, OWN, plan
 from jaxdefense.auditing.result import SCHEMA
+from jaxdefense.auditing.usable import logits_of_all
 from jaxdefense.data import as_images
 from jaxdefense.defenses import smoothed
 from jaxdefense.errors import InputError, UnknownNameError
@@ -214,6 +215,39 @@ def test_a_network_that_cannot_be_trained_is_left_out(case):
     assert "too small" in {row.name: row.reason for row in found.skipped}["transfer: lenet5"]
 
 
+class Needy(nn.Module):
+    """Batch norm and an argument without a default, as many linen modules have it."""
+
+    @nn.compact
+    def __call__(self, x, train):
+        x = nn.BatchNorm(use_running_average=not train)(x)
+        return nn.Dense(2)(x.reshape(len(x), -1))
+
+
+class Unruly(Needy):
+    """In training it wants random numbers of a name of its own."""
+
+    def __call__(self, x, train):
+        self.make_rng("mine") if train else None
+        return super().__call__(x, train)
+
+
+@pytest.mark.parametrize("module", [Needy(), Unruly()])
+def test_networks_of_the_users_are_trained_as_they_are_called(module):
+    images = np.random.default_rng(0).integers(0, 255, (64, 8, 8, 1), dtype=np.uint8)
+    labels = (images.mean((1, 2, 3)) > 127).astype(np.int32)
+    variables = module.init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)
+    net = jd.Frozen(module, variables, (("train", False),))
+    defence = jd.Defence(classifier=net, train=(images, labels))
+    found = audit(defence, as_images(images[:8]), labels[:8], [0.1], KEY, budget=TINY)
+    if isinstance(module, Unruly):
+        assert (
+            "InvalidRngError" in {s.name: s.reason for s in found.skipped}["transfer: another seed"]
+        )
+    else:
+        assert "another seed" in found.meta["accuracy of substitutes"]
+
+
 def test_attackers_train_networks_of_their_own():
     images = np.random.default_rng(0).integers(0, 255, (130, 8, 8, 1), dtype=np.uint8)
     labels = (images.mean((1, 2, 3)) > 127).astype(np.int32)
@@ -367,6 +401,53 @@ def test_probabilities_of_the_whole_leave_logits_of_its_parts_alone(case):
     assert "oblivious" not in names(found)
 
 
+def test_probabilities_of_a_part_alone_are_turned_into_logits(case):
+    classifier, x, y = case
+    softmax = lambda x: jax.nn.softmax(5 * classifier(x))
+    rounds = jd.defenses.bit_depth(6)
+    whole = lambda x: classifier(rounds(x)) - 100.0
+    parts = jd.Defence(deployed=whole, classifier=softmax, purifier=rounds, differentiable=False)
+    for given in (parts, smoothed(softmax, 0.05)):
+        before = as_defence(given)
+        after, probabilities, own = logits_of_all(before, x, y, KEY)
+        assert not probabilities
+        odds = jax.nn.softmax(after.undefended(x))
+        np.testing.assert_allclose(odds, softmax(x), rtol=1e-4)
+        np.testing.assert_array_equal(logits_of_all(after, x, y, KEY)[2], own)
+    assert after.whole.noisy.classifier is after.classifier  # what gradients go through
+
+
+def test_images_that_the_parts_cannot_take_are_an_error_of_one_line(case):
+    net = jd.Frozen(nn.Dense(3), nn.Dense(3).init(KEY, jnp.zeros((1, 4, 4, 3))))
+    flat = lambda x: net(x).mean((1, 2))
+    x, y = np.zeros((8, 3, 8, 8), np.float32), np.zeros(8, int)
+    for parts in ({}, {"purifier": jd.defenses.blur(1.0)}, {"purifier": net}):
+        with pytest.raises(InputError, match=r"cannot be called on images of shape"):
+            audit(jd.Defence(classifier=flat, **parts), x, y, [0.1], KEY, budget=TINY)
+
+
+def test_what_no_audit_can_use_is_refused_before_anything_is_trained(case, monkeypatch):
+    classifier, x, y = case
+    train = lambda *given: pytest.fail("trained")
+    monkeypatch.setattr(sys.modules[audit.__module__], "train", train)
+    nan = lambda x: classifier(x) * jnp.where(x.mean((1, 2, 3)) > 0.5, jnp.nan, 1.0)[:, None]
+    with pytest.raises(InputError, match="NaN or inf"):
+        audit(lambda x: nan(x + 0.5), x, y, [0.1], KEY, budget=TINY)
+    with pytest.raises(InputError, match="logits are"):
+        audit(lambda x: classifier(x).argmax(-1), x, y, [0.1], KEY, budget=TINY)
+
+
+def test_one_flat_image_of_few_is_chance():
+    classifier = lambda x: jnp.stack([v := jnp.maximum(x.mean((1, 2, 3)) - 0.2, 0), 1 - v], -1)
+    x = np.full((16, 4, 4, 1), 0.6, np.float32)
+    x[0] = 0.05
+    check = masking.gradients(classifier, x, np.zeros(16, int), 0.01, jd.linf, KEY)
+    assert (check.outcome, check.value) == ("pass", 1 / 16)
+    x[:6] = 0.05
+    flat = masking.gradients(classifier, x, np.zeros(16, int), 0.01, jd.linf, KEY)
+    assert flat.outcome == "fail"
+
+
 def test_parts_that_cannot_be_attacked_are_left_out(case):
     classifier, x, y = case
     on_host = lambda x: np.asarray(x).reshape(len(x), -1)[:, :3]
@@ -400,7 +481,9 @@ def test_a_claim_above_the_clean_accuracy_is_refuted_by_no_attacker(case):
     classifier, x, y = case
     wrong = (y + (np.arange(len(y)) % 2)) % 3
     found = audit(classifier, x, wrong, [1e-4], KEY, budget=TINY, claims=["0.95@linf:0.0001"])
-    assert found.verdicts[0].decided_by == "no attack"
+    (verdict,) = found.verdicts
+    assert (verdict.decided_by, verdict.decided_kind) == ("no attack", "clean accuracy")
+    assert "order of the classes" in verdict.says
 
 
 def test_a_defence_is_taken_apart_as_far_as_it_says(case):

@@ -241,6 +241,36 @@ def test_randomness_baked_in_by_compiling_is_seen():
         jd.sweep(FGSM, hidden, X, Y, [0.1], KEY)
 
 
+def _batch_norm(x):
+    mean, std = (of(x, (0, 1, 2), keepdims=True) for of in (jnp.mean, jnp.std))
+    return brightness((x - mean) / (std + 0.1) + 0.5)
+
+
+SHARED = {
+    "noise of one key": lambda x: brightness(
+        x + 0.1 * jax.random.normal(jax.random.PRNGKey(0), x.shape)
+    ),
+    "noise of one typed key": lambda x: brightness(
+        x + 0.1 * jax.random.normal(jax.random.key(0), x.shape)
+    ),
+    "statistics of the batch": _batch_norm,
+    "the neighbour": lambda x: brightness(x) + 0.1 * brightness(jnp.roll(x, 1, 0)),
+}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_answers_that_depend_on_the_rest_of_the_batch_are_refused(case):
+    x = np.random.default_rng(0).random((5, 4, 4, 1)).astype(np.float32)
+    with pytest.raises(jd.errors.InputError, match="beside other images"):
+        jd.sweep(FGSM, SHARED[case], x, Y, [0.1], KEY)
+
+
+def test_one_pattern_of_noise_for_all_images_is_no_randomness():
+    for key in (jax.random.PRNGKey(3), jax.random.key(3)):
+        fixed = lambda x, key=key: brightness(x + 0.01 * jax.random.normal(key, x.shape[1:])[None])
+        assert jd.sweep(FGSM, fixed, X, Y, [0.1], KEY).n == len(X)
+
+
 def test_too_good_at_half_a_unit_is_suspicious():
     rounded = lambda x: brightness(jnp.round(x))  # hides the gradient, not the grey image
     result = jd.sweep(FGSM, rounded, X, Y, [0.1, 0.49, 0.5], KEY)
