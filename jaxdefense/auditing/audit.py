@@ -26,7 +26,7 @@ from jaxdefense.auditing.showing import examples, surface
 from jaxdefense.auditing.substitutes import train
 from jaxdefense.auditing.usable import logits_of_all, usable
 from jaxdefense.defenses.smoothing import Smoothed
-from jaxdefense.errors import InputError, UnknownNameError
+from jaxdefense.errors import InputError, JaxdefenseError, UnknownNameError
 from jaxdefense.evaluation import Certificate, Check, certify
 from jaxdefense.evaluation.robustness import interval
 from jaxdefense.geometry import Ball, linf
@@ -174,7 +174,11 @@ def audit(
     over("checks and certificate")
     scored: Any = given.scored
     steps, substitutes = spent.steps, trained.substitutes
-    told = explanations(given, scored, images, labels, eps, ball, steps, substitutes, key)
+    try:
+        told = explanations(given, scored, images, labels, eps, ball, steps, substitutes, key)
+    except JaxdefenseError as error:  # of the classifier on images that a filter has made, say
+        told = []
+        skipped.append(Skipped("what explains it", str(error)))
     shown = examples(given, images, labels, eps, ball, spent, key)
     around = surface(given, images, labels, each_pixel(eps, ball, images[0].size), key)
     over("explanations and examples")

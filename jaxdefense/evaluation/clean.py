@@ -185,6 +185,7 @@ def all_logits(deployed, images, key, rows, name) -> np.ndarray:
             # The same program on some of the images, at other places beside others.
             moved = np.arange(rows)[: rows // 2][::-1]
             moved = np.concatenate([moved, np.zeros(rows - len(moved), int)])
-            again = _predict(static, arrays, _apart(keys[moved]), batch[moved])
+            keys, batch = keys_at(key, jnp.asarray(moved)), jnp.asarray(images[moved])
+            again = _predict(static, arrays, _apart(keys), batch)
             checks.check_rows(np.asarray(logits)[moved], np.asarray(again), name)
     return np.concatenate(outputs)

@@ -477,6 +477,18 @@ def test_each_claim_is_judged_by_checks_at_its_own_radius(case, monkeypatch):
     assert "gradients, at 0.0001" in {check.name for check in found.checks}
 
 
+def test_what_cannot_be_explained_costs_no_audit(case, monkeypatch):
+    classifier, x, y = case
+
+    def fails(*given):
+        raise InputError("NaN behind a filter")
+
+    monkeypatch.setattr(sys.modules[audit.__module__], "explanations", fails)
+    found = audit(classifier, x, y, [1e-4], KEY, budget=TINY, claims=["0.1@linf:0.0001"])
+    assert found.verdicts[0].outcome == HOLDS
+    assert "NaN behind" in {row.name: row.reason for row in found.skipped}["what explains it"]
+
+
 def test_a_claim_above_the_clean_accuracy_is_refuted_by_no_attacker(case):
     classifier, x, y = case
     wrong = (y + (np.arange(len(y)) % 2)) % 3
