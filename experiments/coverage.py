@@ -69,10 +69,8 @@ def answered(results: Path) -> dict[tuple[str, ...], tuple[str, str, str]]:
                 shown = ("answered", place, f"{FIRST} {_value(number, cell)}")
             elif answer["reason"] not in ("", LOST):
                 shown = ("reason", place, answer["reason"])
-            elif answer["reason"]:
-                shown = ("OPEN", place, answer["reason"])
             else:
-                shown = ("OPEN", place, "no answer")
+                shown = ("OPEN", place, answer["reason"] or "no answer")
             found[number.identity] = shown
     return found
 

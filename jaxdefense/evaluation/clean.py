@@ -82,7 +82,7 @@ def _leaves(primitive: str) -> bool:
 
 def _numbers(constant: Any) -> np.ndarray:
     """A constant of a program as numbers; a PRNG key is none by itself."""
-    if jnp.issubdtype(constant.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(getattr(constant, "dtype", float), jax.dtypes.prng_key):
         constant = jax.random.key_data(constant)
     return np.asarray(constant)
 
@@ -110,17 +110,8 @@ def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and bool((one == other).all() or np.isnan(one).any())
 
 
-_seen: set[Any] = set()
-
-
-def _new(program: Any) -> bool:
-    """Whether a program has not been asked for before."""
-    if program in _seen:
-        return False
-    if len(_seen) >= 256:  # they may hold what a user's function closes over
-        _seen.clear()
-    _seen.add(program)
-    return True
+# Programs whose rows were found not to depend on each other.
+_by_row: set[Any] = set()
 
 
 def _shape(array: Any) -> jax.ShapeDtypeStruct:
@@ -181,11 +172,14 @@ def all_logits(deployed, images, key, rows, name) -> np.ndarray:
             again = _predict(static, arrays, keys, batch)
             checks.check_deterministic(logits, again, name)
         one_each = np.shape(logits)[:1] == (rows,) and rows > 1 and not is_random(deployed)
-        if start == 0 and one_each and _new((static, *shapes)):
+        if start == 0 and one_each and (static, *shapes) not in _by_row:
             # The same program on some of the images, at other places beside others.
             moved = np.arange(rows)[: rows // 2][::-1]
             moved = np.concatenate([moved, np.zeros(rows - len(moved), int)])
             keys, batch = keys_at(key, jnp.asarray(moved)), jnp.asarray(images[moved])
             again = _predict(static, arrays, _apart(keys), batch)
             checks.check_rows(np.asarray(logits)[moved], np.asarray(again), name)
+            if len(_by_row) >= 256:  # they may hold what a user's function closes over
+                _by_row.clear()
+            _by_row.add((static, *shapes))
     return np.concatenate(outputs)
