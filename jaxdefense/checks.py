@@ -97,6 +97,31 @@ def check_labels(y: np.ndarray, count: int) -> None:
         raise InputError(f"y has negative labels (smallest {y.min()}): classes count from 0")
 
 
+def check_ball(attack: str, ball: Ball, norms: tuple[str, ...], advice: str = "") -> None:
+    """An attack must get a ball in which it works.
+
+    Args:
+        attack: what the message calls it.
+        ball: what it was given.
+        norms: in which it works.
+        advice: what to do in another one.
+
+    Raises:
+        InputError: no ball, or one of another norm.
+    """
+    if not isinstance(ball, Ball):
+        raise InputError(
+            f"{attack}: the ball is {ball!r}, but must be one of "
+            f"{', '.join(f'jaxdefense.{norm}' for norm in norms)}"
+        )
+    if ball.name not in norms:
+        only = " only" if len(norms) == 1 else ""
+        raise InputError(
+            f"{attack} works in {' and '.join(norms)}{only}, got {ball.name}"
+            + (f": {advice}" if advice else "")
+        )
+
+
 def check_radii(radii: np.ndarray, ball: Ball | None, pixels: int) -> None:
     """Radii must be a non-empty list of numbers >= 0 in pixel units.
 
@@ -115,8 +140,9 @@ def check_radii(radii: np.ndarray, ball: Ball | None, pixels: int) -> None:
     name = "sigma" if ball is None else ball.name
     most = float(pixels)
     widest = {"sigma": 1.0, "linf": 1.0, "l2": pixels**0.5, "l1": most, "l0": most}[name]
-    largest = radii.max()
-    if largest > 1.5 * widest and not (np.isinf(largest) and ball is not None):
+    asked = radii if ball is None else radii[np.isfinite(radii)]
+    largest = asked.max(initial=0.0)
+    if largest > 1.5 * widest:
         raise InputError(
             f"radii go up to {largest:g}, but {widest:g} already spans all of [0, 1] in {name}: "
             f"these look like 0-255 units; divide by 255 ({largest:g}/255 = {largest / 255:.4g})"

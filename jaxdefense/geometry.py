@@ -53,6 +53,11 @@ def expand(values: PerExample) -> Images:
     return values[:, None, None, None]
 
 
+def within_box(ball: Ball, x: Images, eps: Radii) -> Radii:
+    """The radius, at most that which spans [0, 1]: a step of infinite length leads nowhere."""
+    return jnp.minimum(eps, ball.norm(jnp.ones_like(x)))
+
+
 def _flat(x: Images) -> jax.Array:
     return x.reshape(x.shape[0], -1)
 
@@ -279,8 +284,7 @@ def _l1_project(x: Images, point: Images, eps: Radii) -> Images:
     )
 
 
-# A pixel of x_adv is rounded by at most 2**-25, half a unit in the last place below 1; the norm of
-# the perturbation once more in float32.
+# Half a unit in the last place below 1 for a pixel of x_adv, as much for the norm in float32.
 _ULP = 2.0**-24
 
 linf = Ball("linf", _linf_norm, _linf_sample, _linf_steepest, _linf_reach, _linf_project,
@@ -306,6 +310,11 @@ def inside64(ball: Ball, x: np.ndarray, x_adv: np.ndarray, eps: np.ndarray) -> n
     """Whether each x_adv is finite, in the box exactly and in the ball up to rounding, ``[b]``."""
     flat = np.asarray(x_adv).reshape(len(x_adv), -1)
     boxed = ((flat >= 0) & (flat <= 1)).all(-1)  # false for NaN as well
-    eps = np.asarray(eps, np.float64)
-    limit = eps * (1 + 4 * np.finfo(np.float32).eps) + ball.slack(flat.shape[-1])
+    limit = limit64(ball, eps, flat.shape[-1])
     return boxed & (norm64(ball, x, np.where(np.isfinite(x_adv), x_adv, 2.0)) <= limit)
+
+
+def limit64(ball: Ball, eps: np.ndarray, pixels: int) -> np.ndarray:
+    """The largest norm that counts as inside balls of radius `eps`, up to rounding."""
+    eps = np.asarray(eps, np.float64)
+    return eps * (1 + 4 * np.finfo(np.float32).eps) + ball.slack(pixels) * (eps > 0)

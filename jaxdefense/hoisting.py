@@ -63,7 +63,8 @@ def _run(equation: Any, values: dict[Any, Any]) -> dict[Any, Any]:
     """What one operation gives."""
     primitive = equation.primitive
     inputs = [_read(atom, values) for atom in equation.invars]
-    outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
+    with equation.ctx.manager:  # what JAX was told for this part of the program alone
+        outputs = primitive.bind(*inputs, **primitive.get_bind_params(equation.params))
     return dict(
         zip(equation.outvars, outputs if primitive.multiple_results else [outputs], strict=True)
     )

@@ -35,7 +35,7 @@ def cross_entropy(logits: Logits, y: Labels) -> PerExample:
     gradient stays balanced where float32 softmax saturates. The textbook form loses the
     ``-dz_y`` half of the gradient as soon as the true class has probability ``1 - 6e-8``, and all
     of it once the logits are 88 apart, which makes confident networks look robust. Here the
-    gradient keeps its direction at any distance; its size is at least 1e-20.
+    gradient keeps its direction at any distance; its size is at least 1e-20 (float16: 1/256).
 
     Args:
         logits: ``[b, k]``.
@@ -59,7 +59,9 @@ def _softplus(x: PerExample) -> PerExample:
 @_softplus.defjvp
 def _softplus_jvp(primals, tangents):
     (x,), (dx,) = primals, tangents
-    return _softplus(x), jnp.maximum(jax.nn.sigmoid(x), 1e-20) * dx
+    # Of small numbers float16 has few: on its way back through a network this must not reach 0.
+    least = 1e-20 if float(jnp.finfo(x.dtype).tiny) < 1e-30 else 2.0**-8
+    return _softplus(x), jnp.maximum(jax.nn.sigmoid(x), least) * dx
 
 
 def margin(logits: Logits, y: Labels) -> PerExample:

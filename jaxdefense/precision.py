@@ -1,8 +1,13 @@
 """Full float32 products: what attacks and scores are computed in unless the user says otherwise."""
 
 import contextlib
+from collections.abc import Callable
+from typing import Any
 
 import jax
+import jax.numpy as jnp
+
+from jaxdefense.jaxprs import equations
 
 
 def float32_products() -> contextlib.AbstractContextManager:
@@ -19,3 +24,17 @@ def float32_products() -> contextlib.AbstractContextManager:
     if getattr(jax.config, "jax_default_matmul_precision", None) is None:
         return jax.default_matmul_precision("float32")
     return contextlib.nullcontext()
+
+
+def coarsest(function: Callable[..., Any], *like: Any) -> float:
+    """The rounding (`finfo.eps`) of the least precise floats that a function computes in.
+
+    Example:
+        >>> half = lambda x: x.astype("bfloat16").sum().astype("float32")
+        >>> coarsest(half, jax.numpy.zeros(3)) == 2**-7, coarsest(jax.numpy.sum, jax.numpy.zeros(3))
+        (True, 1.1920928955078125e-07)
+    """
+    traced = jax.make_jaxpr(function)(*like).jaxpr
+    made = {getattr(a.aval, "dtype", bool) for e in equations(traced) for a in e.outvars}
+    floats = [dtype for dtype in made if jnp.issubdtype(dtype, jnp.floating)]
+    return max((float(jnp.finfo(dtype).eps) for dtype in floats), default=0.0)

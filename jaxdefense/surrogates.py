@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -23,11 +24,16 @@ class Averaged(Composite):
     of: str = flax.struct.field(pytree_node=False, default="losses")
 
     def __call__(self, *keys_and_x) -> Logits:
-        return _draws(self, *_keyed(keys_and_x)).mean(0)
+        draws = _draws(self, *_keyed(keys_and_x))
+        if self.of != "probabilities":
+            return draws.mean(0)
+        return jax.nn.logsumexp(jax.nn.log_softmax(draws), axis=0) - math.log(self.draws)
 
 
 def eot(
-    classifier: Classifier, draws: int = 20, of: Literal["losses", "logits"] = "losses"
+    classifier: Classifier,
+    draws: int = 20,
+    of: Literal["losses", "logits", "probabilities"] = "losses",
 ) -> Averaged:
     """Expectation over transformation (Athalye et al. 2018, arXiv 1707.07397) of a random defence.
 
@@ -37,8 +43,10 @@ def eot(
         classifier: `Randomized`, or composed of something that is.
         draws: how often its randomness is drawn in every evaluation, which costs as many gradients.
         of: what is averaged: ``"losses"``: the attack ascends the mean of the losses, as in
-            AutoAttack's ``rand``; ``"logits"``: the loss of the mean logits. Success is judged by
-            the mean logits either way.
+            AutoAttack's ``rand``; ``"logits"``: the loss of the mean logits; ``"probabilities"``:
+            the loss of the logarithm of the mean softmax, which is the right one where draws vote
+            (Salman et al. 2019, arXiv 1906.04584): one draw counts for no more than any other,
+            however sure it is. Success is judged by the mean logits, or probabilities.
 
     Raises:
         InputError: draws below 1, or an unknown `of`.
@@ -54,8 +62,8 @@ def eot(
     """
     if draws < 1:
         raise InputError(f"eot needs draws >= 1, got {draws}")
-    if of not in ("losses", "logits"):
-        raise InputError(f"eot averages 'losses' or 'logits', got {of!r}")
+    if of not in ("losses", "logits", "probabilities"):
+        raise InputError(f"eot averages 'losses', 'logits' or 'probabilities', got {of!r}")
     return Averaged(classifier, draws, of)
 
 

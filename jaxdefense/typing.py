@@ -11,6 +11,8 @@ from typing import Any
 import jax
 from jaxtyping import Array, Bool, Float, Int, Key
 
+from jaxdefense.errors import InputError
+
 Images = Float[Array, "b h w c"]
 Labels = Int[Array, " b"]  # int32 classes; losses that say so also take distributions [b, k]
 Logits = Float[Array, "b k"]
@@ -59,9 +61,46 @@ def keys_at(key: jax.Array, index: jax.Array) -> Keys:
 
 
 def as_keys(key: jax.Array, count: int) -> Keys:
-    """Keys ``[count]`` from one key or from as many; typed keys and ``PRNGKey`` arrays both do."""
+    """Keys ``[count]`` from one key or from as many; typed keys and ``PRNGKey`` arrays both do.
+
+    Raises:
+        InputError: no keys, or another number of them.
+    """
     key = separable(key)
-    return example_keys(key, count) if key.ndim == 0 else key
+    if key.ndim and key.shape != (count,):
+        raise InputError(
+            f"{count} images but keys of shape {key.shape}: give one key, or one for each image "
+            "(jaxdefense.example_keys(key, count))"
+        )
+    return key if key.ndim else example_keys(key, count)
+
+
+def one_key(key: Any) -> jax.Array:
+    """One typed key, of a key or of a ``PRNGKey`` array.
+
+    Raises:
+        InputError: anything else, for example a seed.
+    """
+    key = typed(key)
+    if key.ndim:
+        raise InputError(
+            f"key holds {key.size} keys, but one is needed, from which each example's is made"
+        )
+    return key
+
+
+def typed(key: Any) -> jax.Array:
+    """Keys as JAX's own type, of such or of ``PRNGKey`` arrays.
+
+    Raises:
+        InputError: anything else, for example a seed.
+    """
+    if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
+        return key
+    try:
+        return jax.random.wrap_key_data(jax.numpy.asarray(key))
+    except (TypeError, ValueError):
+        raise InputError(f"key is {key!r}, but must be a PRNG key: jax.random.key(seed)") from None
 
 
 def separable(key: jax.Array) -> jax.Array:
@@ -75,8 +114,7 @@ def separable(key: jax.Array) -> jax.Array:
         >>> str(separable(jax.random.key(3, impl="rbg")).dtype)
         'key<fry>'
     """
-    if not jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
+    key = typed(key)
     if str(jax.random.key_impl(key)) == _SEPARABLE:
         return key
     words = jax.random.key_data(key)

@@ -160,3 +160,55 @@ def test_images_between_8_bit_values_are_refused_by_8_bit_attacks_only():
     for refused in (attack, jd.attacks.strongest(jd.attacks.fgsm(), attack)):
         with pytest.raises(InputError, match=r"1 of 2 images.*index 1.*round"):
             jd.sweep(refused, classifier, x, y, [0.1], key)
+
+
+# ----------------------------------------------------------------- what is handed over by mistake
+
+FGSM = jd.attacks.fgsm()
+NET = lambda x: x.reshape(len(x), -1)[:, :3]
+SMALL = jnp.full((2, 2, 2, 1), 0.5)
+LABEL = jnp.zeros(2, int)
+MISTAKES = {
+    "a seed as key": (lambda: jd.sweep(FGSM, NET, SMALL, LABEL, [0.1], 0), "jax.random.key"),
+    "many keys": (
+        lambda: jd.sweep(FGSM, NET, SMALL, LABEL, [0.1], jax.random.split(KEY)), "2 keys"
+    ),
+    "a maker": (lambda: jd.sweep(jd.attacks.pgd, NET, SMALL, LABEL, [0.1], KEY), "pgd()"),
+    "no batch": (
+        lambda: jd.sweep(FGSM, NET, SMALL, LABEL, [0.1], KEY, batch_size=0), "batch_size is 0"
+    ),
+    "words": (lambda: jd.sweep(FGSM, NET, SMALL, LABEL, ["a"], KEY), "list of numbers"),
+    "0-255 and inf": (lambda: jd.sweep(FGSM, NET, SMALL, LABEL, [8, np.inf], KEY), "0-255"),
+    "a seed, called": (lambda: FGSM(0, NET, SMALL, LABEL, 0.1), "jax.random.key"),
+    "three keys": (lambda: FGSM(jax.random.split(KEY, 3), NET, SMALL, LABEL, 0.1), "2 images but"),
+    "three radii": (lambda: FGSM(KEY, NET, SMALL, LABEL, np.full(3, 0.1)), "3 radii"),
+    "no images": (lambda: FGSM(KEY, NET, SMALL[:0], LABEL[:0], 0.1), "at least one"),
+    "a fourth class": (lambda: FGSM(KEY, NET, SMALL, LABEL + 3, 0.1), "3 classes"),
+    "float labels": (lambda: FGSM(KEY, NET, SMALL, LABEL * 1.0, 0.1), "astype"),
+    "a seed, crafted": (
+        lambda: jd.evaluation.craft(FGSM, NET, SMALL, LABEL, 0.1, 0), "jax.random.key"
+    ),
+    "a name as ball": (lambda: jd.attacks.pgd("l2"), "jaxdefense.l2"),
+    "a name, apgd": (lambda: jd.attacks.apgd("l2"), "jaxdefense.l2"),
+    "pgd in l0": (lambda: jd.attacks.pgd(jd.l0), "linf and l2 and l1, got l0"),
+    "bim in l0": (lambda: jd.attacks.bim(jd.l0), "got l0"),
+    "fmn in l0": (lambda: jd.attacks.fmn(jd.l0), "got l0"),
+    "fab in l0": (lambda: jd.attacks.fab(jd.l0), "got l0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MISTAKES)
+def test_mistakes_are_one_line_that_says_what_to_do(case):
+    call, words = MISTAKES[case]
+    with pytest.raises(InputError) as error:
+        call()
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_images_are_attacked_in_single(dtype):
+    x = jnp.full((2, 2, 2, 1), 0.9, dtype)
+    x_adv = FGSM(KEY, lambda x: NET(x) + 0.0, x, LABEL, 1 / 255)
+    assert x_adv.dtype == jnp.float32
+    assert float(jnp.abs(x_adv - x.astype(jnp.float32)).max()) <= 1 / 255 + 1e-6

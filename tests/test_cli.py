@@ -1,6 +1,7 @@
 """The command line: presets, one-line errors, and a sweep of a user's own model."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 import textwrap
@@ -190,6 +191,12 @@ MODEL = textwrap.dedent("""
 
     def probabilities(x):
         return jax.nn.softmax(classifier(x))
+
+    def shaken(keys, x):
+        noise = jax.vmap(lambda key: jax.random.normal(key, x.shape[1:]))(keys)
+        return classifier(x + 0.1 * noise)
+
+    random = jaxdefense.Randomized(shaken)
 """)
 SWEEP = ["--data", "digits", "--n", "20", "--radii", "0", "0.1", "--attack", "fgsm"]
 
@@ -209,6 +216,23 @@ def test_sweep_of_a_model_or_of_what_makes_one(capsys, model):
     assert printed[0] == printed[1]
     for part in ("scikit-learn digits", "seed 0", "fgsm, white-box, n = 20", "robust accuracy %"):
         assert part in printed[0]
+
+
+def test_a_sweep_of_a_random_model_averages_over_draws(capsys, model):
+    spent = []
+    for draws in (1, 3):
+        cli.main(["sweep", f"{model}:random", *SWEEP, "--draws", str(draws)])
+        printed = capsys.readouterr()
+        assert "single draws" not in printed.out + printed.err
+        assert "fgsm, white-box, n = 20" in printed.out
+        spent.append(float(re.search(r"([\d.]+) gradients per example", printed.out)[1]))
+    assert spent[1] > 2.9 * spent[0] > 0
+
+
+@pytest.mark.parametrize("alone", [["--share.process", "1"], ["--share.coordinator", "a:1"]])
+def test_a_process_that_does_not_say_of_how_many_is_refused(capsys, model, alone, tmp_path):
+    given = ["sweep", f"{model}:classifier", *SWEEP, "--resume", str(tmp_path), *alone]
+    failing(capsys, lambda: cli.main(given), "--share.processes")
 
 
 def test_audit_of_a_defence_or_of_what_makes_one(capsys, model, tmp_path, monkeypatch):

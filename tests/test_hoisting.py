@@ -50,6 +50,19 @@ def test_what_depends_on_constants_alone_leaves_the_loop():
     assert inside(body, np.eye(3, dtype=np.float32), np.ones((2, 3), np.float32)) == ["dot_general"]
 
 
+def test_what_was_said_around_an_operation_is_kept():
+    """A fixed pattern of noise, drawn as an older JAX drew it, stays that pattern."""
+
+    def body(key, point):
+        with jax.threefry_partitionable(False):
+            pattern = jax.random.uniform(jax.random.wrap_key_data(key), (4, 3))
+        return pattern + 0 * point
+
+    key, point = jax.random.key_data(jax.random.key(0)), np.zeros((4, 3), np.float32)
+    assert not np.array_equal(body(key, point), jax.random.uniform(jax.random.key(0), (4, 3)))
+    np.testing.assert_array_equal(loop(body, key, point, tidy=True), body(key, point))
+
+
 def test_what_grows_is_left_inside():
     body = lambda weights, point: point + jnp.broadcast_to(jnp.sin(weights), (10 * GROWTH, 3))
     point = np.ones((10 * GROWTH, 3), np.float32)

@@ -92,6 +92,17 @@ def test_gradients_are_finite_for_extreme_logits(loss):
         assert jnp.isfinite(gradient).all()
 
 
+@pytest.mark.parametrize("gap", [5.0, 17.0, 60.0, 1000.0])
+def test_cross_entropy_has_a_gradient_in_float16_through_a_layer(gap):
+    """Where sigmoid rounds to 0, or what it is multiplied by on its way back."""
+    weights = jnp.array([[1.0, -1.0, 0.0], [0.01, 0.02, -0.02]], jnp.float16)
+    x = jnp.array([[gap / 2, 0.3]], jnp.float16)
+    slope = jax.grad(lambda x: losses.cross_entropy(x @ weights, jnp.array([0])).sum())(x)[0]
+    assert slope.dtype == jnp.float16
+    assert slope[0] < 0
+    assert slope[1] != 0
+
+
 def test_cross_entropy_gradient_never_vanishes():
     """At any distance of the logits it points where the other logits rise and the own falls."""
     logits = jnp.array([[1000.0, 0.0, -1.0]])

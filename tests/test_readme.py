@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-SNIPPET = re.search(r"```python\n(.*?)```", README, re.DOTALL)[1]
+SNIPPET, REVIEW = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
 
 LINEN = """
 import flax.linen as nn
@@ -49,7 +49,8 @@ def test_snippet(kind, capsys, tmp_path, monkeypatch):
         other = {"linen": LINEN, "nnx": NNX, "equinox": EQUINOX}[kind]
         code = re.sub(r"^model = .*$", lambda _: other, code, flags=re.MULTILINE)
         assert other in code
-    exec(compile(code, "README", "exec"), {})
+    names = {}
+    exec(compile(code, "README", "exec"), names)
     shown = capsys.readouterr().out
     rows = re.findall(r"^ +([\d.]+) +([\d.]+)  \[", shown, re.MULTILINE)
     assert [float(eps) for eps, _ in rows] == [0, 0.05, 0.1, 0.2, 0.3]
@@ -58,3 +59,7 @@ def test_snippet(kind, capsys, tmp_path, monkeypatch):
     if kind == "as it stands":
         assert accuracies[0] > 85
         assert accuracies[-1] < 30
+        exec(compile(REVIEW, "README", "exec"), names)
+        shown = capsys.readouterr().out
+        for words in ("robust accuracy % after", "apgd-ce", "square", "zero gradients", "inf"):
+            assert words in shown

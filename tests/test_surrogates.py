@@ -11,7 +11,7 @@ import pytest
 
 import jaxdefense as jd
 from jaxdefense import attacks, losses
-from jaxdefense.attacks.probe import Goal, make_probe
+from jaxdefense.attacks.probe import _ANSWER, Goal, make_probe
 from jaxdefense.classifiers import apply, fold, is_random
 from jaxdefense.errors import InputError
 from jaxdefense.surrogates import bpda, diverse, ensemble, eot, evaluations
@@ -146,6 +146,7 @@ def test_parameters_of_surrogates_travel_through_jit():
 # ---------------------------------------------------------------------------------------- EOT
 
 _NOISE = 0.5
+SEEN = fold(KEYS, _ANSWER)  # the keys by which a probe calls what it attacks
 
 
 def _noisy(keys, x):
@@ -155,14 +156,14 @@ def _noisy(keys, x):
 
 def closed_form(of, draws):
     """The gradient of cross-entropy by hand: W (p - e_y) of each draw, or of the mean logits."""
-    logits = jnp.stack([_noisy(fold(KEYS, i), X) for i in range(draws)])
+    logits = jnp.stack([_noisy(fold(SEEN, i), X) for i in range(draws)])
     logits = logits if of == "losses" else logits.mean(0)[None]
     slope = jax.nn.softmax(logits) - jax.nn.one_hot(Y, 3)[None]
     return (slope.mean(0) @ WEIGHTS.T).reshape(X.shape)
 
 
 def test_eot_has_the_gradient_of_the_mean():
-    drawn = jnp.stack([_noisy(fold(KEYS, i), X) for i in range(5)]).mean(0)
+    drawn = jnp.stack([_noisy(fold(SEEN, i), X) for i in range(5)]).mean(0)
     worth = {}
     for of in ("losses", "logits"):
         probe = make_probe(losses.cross_entropy, eot(jd.Randomized(_noisy), 5, of))
@@ -190,6 +191,36 @@ def test_eot_breaks_a_random_defence_where_single_draws_are_weaker():
     single = accuracy(attack, deployed, one, eps=0.1)
     averaged = accuracy(attack, deployed, eot(one, 30), eps=0.1)
     assert averaged < single - 0.2
+
+
+def test_probabilities_count_votes_where_logits_count_shouts():
+    """Six draws of ten are a little for class 0, the others by far for class 1."""
+    shout = lambda key, x: jnp.where(jax.random.uniform(key) < 0.6, 1.0, -10.0)
+    says = lambda keys, x: jnp.stack([s := jax.vmap(shout)(keys, x) / 2, -s], -1)
+    draws = jd.Randomized(says)
+    x, y = jnp.full((4, 2, 2, 1), 0.5), jnp.zeros(4, int)
+    keys = jd.example_keys(KEY, 4)
+    logits = eot(draws, 400, "logits")(keys, x)
+    mean = eot(draws, 400, "probabilities")(keys, x)
+    assert (logits.argmax(-1) == 1).all()
+    # 0.6 sigmoid(1) + 0.4 sigmoid(-10)
+    np.testing.assert_allclose(jnp.exp(mean[:, 0]), 0.6 * 0.7311, atol=0.06)
+    np.testing.assert_allclose(jnp.exp(mean).sum(-1), 1, rtol=1e-5)
+    probe = make_probe(losses.cross_entropy, eot(draws, 400, "probabilities"))
+    reading = probe.read(keys, x, Goal(y, y))
+    np.testing.assert_allclose(reading.loss, -jnp.log(0.6 * 0.7311), atol=0.15)
+
+
+def test_a_search_shares_no_random_numbers_with_what_it_attacks():
+    """Else it would know the noise that it cannot know: directions, starts, and draws apart."""
+    drawn = jd.Randomized(lambda keys, x: jax.vmap(lambda k: jax.random.normal(k, (3,)))(keys))
+    probe = make_probe(losses.margin, drawn)
+    own = jax.vmap(lambda key: jax.random.normal(key, (3,)))
+    assert not np.isclose(probe.logits(KEYS, X), own(KEYS)).any()
+    for step in range(3):
+        assert not np.isclose(probe.logits(KEYS, X), own(fold(KEYS, step))).any()
+    deployed = eot(drawn, 5)
+    assert not np.isclose(make_probe(losses.margin, deployed).logits(KEYS, X), own(KEYS)).any()
 
 
 def test_a_sweep_calls_eot_of_the_deployed_function_white_box():
@@ -320,6 +351,20 @@ def test_a_sweep_scores_bfloat16_on_the_deployed_function():
     assert curve.knowledge == "white-box"
     assert (curve.robust_accuracy >= exact.robust_accuracy).all()  # a linear one: PGD is optimal
     assert abs(curve.robust_accuracy - exact.robust_accuracy).max() <= 1 / len(X) + 1e-6
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_logits_computed_in_less_than_float32_tie_sooner(dtype):
+    """Two programs round them differently: a success by less is taken back when it is scored."""
+    ahead = 0.02 if dtype != jnp.float16 else 0.002
+    rough = lambda x: (
+        (x.mean((1, 2, 3)).astype(dtype)[:, None] + jnp.zeros((1, 2), dtype)).astype(jnp.float32)
+        + jnp.array([[0.0, ahead]])
+    )
+    x, y = jnp.full((3, 4, 4, 1), 0.9), jnp.zeros(3, int)
+    reading = make_probe(losses.margin, rough).read(KEYS[:3], x, Goal(y, y))
+    np.testing.assert_allclose(reading.ahead, ahead, rtol=1e-3)
+    assert reading.fooled.all() == (dtype == jnp.float32)
 
 
 def test_evaluations_count_the_networks_behind_one_call():

@@ -93,7 +93,7 @@ def smoothed(ground: Ground, config: Config) -> Proof:
     found = certify(vote, ground.x, ground.y, ground.key, draws=config.draws)
     again = jax.random.fold_in(ground.key, 1)
     answer = lambda x: certify(vote, x, ground.y, again, draws=config.answers).answer
-    source = jd.eot(vote.noisy, config.samples, of="logits")
+    source = jd.eot(vote.noisy, config.samples, of="probabilities")
     lineup = (attacks.pgd(l2, config.steps), attacks.apgd(l2, config.steps))
     name = f"smoothed, sigma {config.sigma:g}, {config.draws} draws"
     return Proof(name, "l2", found.radius, lineup, source, answer)

@@ -11,8 +11,9 @@ from jaxdefense.attacks.apgd_l1 import Peak, higher, search_l1
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.probe import Goal, Probe
 from jaxdefense.attacks.search import Cost, Search, Stage, State, begin, keep, where
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
-from jaxdefense.geometry import Ball, expand, linf
+from jaxdefense.geometry import Ball, expand, linf, within_box
 from jaxdefense.losses import cross_entropy
 from jaxdefense.typing import Flags, Images, Keys, Loss, PerExample, Radii
 
@@ -81,6 +82,7 @@ def apgd(
         >>> apgd(steps=100).cost
         Cost(gradients=101, forwards=0)
     """
+    check_ball(name or "apgd", ball, ("linf", "l2", "l1"))
     if steps < 1:
         raise InputError(f"apgd needs at least 1 step, got {steps}")
     if ball.name == "l1":
@@ -147,7 +149,7 @@ def _search(
         start = x
         if random_start:
             noise = ball.sample(keys, x, jnp.ones(len(x), x.dtype))
-            edge = expand(eps_within(eps, x) / ball.norm(noise))
+            edge = expand(within_box(ball, x, eps) / ball.norm(noise))
             start = ball.project(x, jnp.clip(x + edge * noise, 0.0, 1.0), eps)
         reading, gradient = probe.differentiate(keys, start, goal)
         zero = jnp.zeros(len(x), jnp.int32)
@@ -164,14 +166,10 @@ def _search(
         )
         return keep(begin(start, inner), start, reading)
 
-    def eps_within(eps: Radii, x: Images) -> Radii:
-        """No ball wider than the box, so that steps stay finite where eps is not."""
-        return jnp.minimum(eps, ball.norm(jnp.ones_like(x)))
-
     def move(climb: Climb, now: Images, x: Images, eps: Radii) -> Images:
         # Anywhere inside the box, so that the direction is the gradient's own.
         inside = jnp.full_like(now, 0.5)
-        ahead = ball.steepest(climb.gradient, inside, climb.size * eps_within(eps, x))
+        ahead = ball.steepest(climb.gradient, inside, climb.size * within_box(ball, x, eps))
         aim = ball.project(x, now + ahead, eps)
         share = expand(jnp.where(climb.made > 0, _MOMENTUM, 1.0))
         turned = now + share * (aim - now) + (1.0 - share) * (now - climb.before)

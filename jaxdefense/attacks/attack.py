@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import numpy as np
 
 from jaxdefense import checks
 from jaxdefense.attacks.search import Cost, Stage, State, begin, run, stronger, where
-from jaxdefense.classifiers import Static, fold, join, split
+from jaxdefense.classifiers import Static, apply, fold, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball
 from jaxdefense.losses import Targeted
@@ -74,7 +75,8 @@ class Attack:
 
         Raises:
             InputError: shapes that do not fit together; pixels that are not floats in [0, 1]; an
-                eps that is negative or in 0-255 units. Values are not looked at inside jit.
+                eps that is negative or in 0-255 units; labels that are not classes; a seed in
+                place of a key. Values are not looked at inside jit.
 
         Example:
             >>> import jax, jax.numpy as jnp, jaxdefense as jd
@@ -85,20 +87,25 @@ class Attack:
             >>> round(float(x_adv.mean()), 4)
             0.2
         """
-        x = jnp.asarray(x)
-        if x.ndim != 4:
-            raise InputError(f"x has shape {x.shape}, but images are [b, h, w, c]: add the axes")
-        y = jnp.asarray(y)
+        x, y = jnp.asarray(x), jnp.asarray(y)
+        if x.ndim != 4 or not len(x):
+            raise InputError(f"x has shape {x.shape}, but images are [b, h, w, c], at least one")
         if y.shape[:1] != x.shape[:1]:
             raise InputError(f"{len(x)} images but labels of shape {y.shape}: give one per image")
         checks.check_dtype(x.dtype)
         if not isinstance(x, jax.core.Tracer):
             checks.check_range(float(jnp.nanmin(x)), float(jnp.nanmax(x)))
+        # Half precision cannot tell 1/255 from its neighbours near 1.
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if not isinstance(eps, jax.core.Tracer):
             checks.check_radii(np.atleast_1d(np.asarray(eps)), self.ball, x[0].size)
-        eps = jnp.broadcast_to(jnp.asarray(eps, x.dtype), x.shape[:1])
+        if jnp.size(eps) not in (1, len(x)):
+            raise InputError(f"{len(x)} images but {jnp.size(eps)} radii: give one, or one each")
+        eps = jnp.broadcast_to(jnp.asarray(eps, x.dtype).ravel(), x.shape[:1])
         keys = as_keys(keys, len(x))
         arrays, static = split(classifier)
+        if not isinstance(y, jax.core.Tracer) and y.ndim == 1:
+            _check_labels(y, static, arrays, keys, x)
         with float32_products():
             return _call(self, static, arrays, keys, x, y, eps)
 
@@ -119,7 +126,8 @@ class Attack:
     def settings(self) -> str:
         """All that decides what the attack does, as one line."""
         of = lambda s: f"{s.search.settings} steps={s.steps} {named(s.loss)} {named(s.target)}"
-        return "; ".join([self.name, *map(of, self.stages)])
+        whole = f"{self.name} {self.ball} minimal={self.minimal} on_grid={self.on_grid}"
+        return "; ".join([whole, *map(of, self.stages)])
 
     def __repr__(self) -> str:
         return f"Attack({self.name})" if self.ball is None else f"Attack({self.name}, {self.ball})"
@@ -135,6 +143,23 @@ def named(function: Any) -> str:
     if plain and "<" not in function.__qualname__:
         return f"{function.__module__}.{function.__qualname__}"
     return "none" if function is None else f"{function!r} at 0x{id(function):x}"
+
+
+def _check_labels(y: Labels, static: Static, arrays, keys: Keys, x: Images) -> None:
+    if not jnp.issubdtype(y.dtype, jnp.integer):
+        raise InputError(f"y has dtype {y.dtype}, but labels are integers: use y.astype(int)")
+    logits = _answers.eval_shape(static, arrays, keys, x)  # traced once for each shape
+    low, high = int(y.min()), int(y.max())
+    if logits.ndim == 2 and not 0 <= low <= high < logits.shape[-1]:
+        raise InputError(
+            f"y has labels from {low} to {high}, but the classifier has {logits.shape[-1]} classes "
+            f"(0 to {logits.shape[-1] - 1})"
+        )
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _answers(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> jax.Array:
+    return apply(join(arrays, static), keys, x)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -159,6 +184,7 @@ def launch(
     eps: Radii,
     active: Flags | None = None,
     groups: tuple[tuple[int, int], ...] | None = None,
+    score: Callable[[Images], Flags] | None = None,
 ) -> tuple[State, Cost]:
     """All stages, or some groups of them, as one traceable function.
 
@@ -167,6 +193,8 @@ def launch(
         keys, classifier, x, y, eps: as in `Attack.__call__`.
         active: rows worth attacking, where success ends the work on a row; see `run`.
         groups: which of `Attack.groups` to run; all by default.
+        score: whether images fool what counts, where that is not the classifier: every stage's
+            image is asked about, so that no repeat or target goes unseen for another.
 
     Returns:
         The best over all stages, and the evaluations each row took ``[b]``.
@@ -176,6 +204,8 @@ def launch(
     def attempt(first: int, index: int | jax.Array, state: State, spent: Cost):
         stage, keys_here = attack.stages[first], stage_keys(keys, index)
         found, cost = run(stage, keys_here, classifier, x, y, eps, standing(state), index - first)
+        if score is not None:
+            found = found._replace(fooled=score(found.best))
         better = stronger(found, state)
         if active is not None:
             better &= active & ~state.fooled

@@ -12,6 +12,7 @@ from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
 from jaxdefense.attacks.probe import Goal, Probe
 from jaxdefense.attacks.search import Cost, Search, State, begin, where
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, l2, linf
 from jaxdefense.losses import margin
@@ -79,11 +80,7 @@ def carlini_wagner(
         >>> carlini_wagner(jd.l2, searches=5, steps=100).cost
         Cost(gradients=500, forwards=9)
     """
-    if ball.name not in _DEFAULTS:
-        raise InputError(
-            f"carlini_wagner works in l2 and linf, got {ball.name}: use fmn or fab, which work "
-            "in l1"
-        )
+    check_ball("carlini_wagner", ball, tuple(_DEFAULTS), "use fmn or fab, which work in l1")
     usual = _DEFAULTS[ball.name]
     searches = usual[0] if searches is None else searches
     steps = usual[1] if steps is None else steps

@@ -10,6 +10,7 @@ from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
 from jaxdefense.attacks.probe import Goal, Probe
 from jaxdefense.attacks.search import Cost, Search, State, begin
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, l2
 from jaxdefense.losses import cross_entropy
@@ -61,11 +62,8 @@ def ddn(
         >>> round(float(jd.l2.norm(x_adv - x)[0]), 2)
         0.2
     """
-    if ball.name != "l2":
-        raise InputError(
-            f"ddn works in l2 only, got {ball.name}: it rescales perturbations to a sphere. "
-            "Use fmn, its successor, in l-inf and l1"
-        )
+    advice = "it rescales perturbations to a sphere. Use fmn, its successor, in l-inf and l1"
+    check_ball("ddn", ball, ("l2",), advice)
     if steps < 1 or not init_epsilon > 0 or not 0 < gamma < 1:
         raise InputError(
             f"ddn needs steps >= 1, init_epsilon > 0 and 0 < gamma < 1, got {steps}, "

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
-from jaxdefense.attacks.probe import Goal, Probe, tie
+from jaxdefense.attacks.probe import Goal, Probe
 from jaxdefense.attacks.search import Cost, Search, State, begin, where
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, l2
 from jaxdefense.typing import Images, Keys, PerExample, Radii
@@ -65,6 +66,7 @@ def deepfool(
         >>> round(float(jd.l2.norm(x_adv - x)[0]), 2)
         0.2
     """
+    check_ball("deepfool", ball, ("linf", "l2", "l1"))
     if steps < 1 or candidates < 1:
         raise InputError(
             f"deepfool needs steps >= 1 and candidates >= 1, got {steps} and {candidates}"
@@ -78,14 +80,13 @@ def deepfool(
     return minimum_norm(name or f"deepfool-{steps}", search, steps, ball)
 
 
-def clear_of_ties(keys: Keys, probe: Probe, x: Images) -> PerExample:
+def clear_of_ties(keys: Keys, probe: Probe, x: Images, goal: Goal) -> PerExample:
     """How far ahead a class must be for `Probe` to call it a success, with some to spare.
 
     What walks on the boundary aims at this instead of 0: where slopes are small it would else stay
     between a tie and a success. Costs one forward pass, at the image.
     """
-    logits = probe.logits(keys, x)
-    return 2 * tie(jnp.where(jnp.isfinite(logits), logits, 0.0))
+    return 2 * probe.tie(keys, x, goal)
 
 
 def onto(ball: Ball, gradient: Images, x: Images, rise: PerExample) -> Images:
@@ -125,7 +126,7 @@ class _Inner(NamedTuple):
 @functools.cache
 def _search(ball: Ball, steps: int, candidates: int, stride: float, overshoot: float) -> Search:
     def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
-        aim = clear_of_ties(keys, probe, x)
+        aim = clear_of_ties(keys, probe, x, goal)
         return begin(x, _Inner(jnp.zeros_like(x), aim, jnp.zeros(len(x), jnp.int32)))
 
     def step(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:

@@ -9,6 +9,7 @@ from jaxdefense.attacks.deepfool import clear_of_ties, nearest, onto, pick
 from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
 from jaxdefense.attacks.probe import Goal, Probe, Reading
 from jaxdefense.attacks.search import Cost, Search, State, begin, where
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, linf
 from jaxdefense.losses import margin
@@ -80,6 +81,7 @@ def fab(
         >>> round(float(jd.linf.norm(x_adv - x)[0]), 3)
         0.05
     """
+    check_ball("fab", ball, ("linf", "l2", "l1"))
     if steps < 1 or halvings < 0 or (candidates is not None and candidates < 1):
         raise InputError(
             f"fab needs steps >= 1, candidates >= 1 or None, and halvings >= 0, got {steps}, "
@@ -97,7 +99,7 @@ def fab(
 @functools.cache
 def _search(ball: Ball, candidates: int | None, random_start: bool, halvings: int) -> Search:
     def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
-        state = begin(x, clear_of_ties(keys, probe, x))
+        state = begin(x, clear_of_ties(keys, probe, x, goal))
         if not random_start:
             return state
         reading, gradient = probe.differentiate(keys, x, goal)

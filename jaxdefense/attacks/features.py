@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxdefense.attacks.attack import Attack, named
 from jaxdefense.attacks.search import Cost, Goal, Probe, Search, Stage, State, begin, keep
+from jaxdefense.checks import check_ball
 from jaxdefense.classifiers import apply, fold
 from jaxdefense.errors import InputError
-from jaxdefense.geometry import Ball, linf
+from jaxdefense.geometry import Ball, linf, within_box
 from jaxdefense.losses import margin
 from jaxdefense.typing import Images, Keys, Labels, Radii
 
@@ -59,6 +60,7 @@ def feature_matching(
         >>> feature_matching(lambda x: jnp.tanh(x.mean((1, 2))), steps=10).cost
         Cost(gradients=10, forwards=12)
     """
+    check_ball("feature_matching", ball, ("linf", "l2", "l1"))
     if steps < 1:
         raise InputError(f"feature_matching needs at least 1 step, got {steps}")
     step_size = max(2.5 / steps, 0.15) if step_size is None else step_size
@@ -117,12 +119,13 @@ def _search(
 
     def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
         aim = x if guides is None else guides(fold(keys, 0), x, goal.truth)
+        eps = within_box(ball, x, eps)
         # Away from its own features an image has no direction: it stands on the minimum.
         start = x if guides is not None else ball.project(x, x + ball.sample(keys, x, eps), eps)
         return begin(start, observe(fold(keys, 1), aim))
 
     def step(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:
-        state = keep(state, state.x, probe.read(keys, state.x, goal))
+        state, eps = keep(state, state.x, probe.read(keys, state.x, goal)), within_box(ball, x, eps)
         seen, pull = jax.vjp(lambda point: observe(keys, point), state.x)
         difference = jnp.nan_to_num(seen - state.inner)
         # The direction alone counts; scaled, so that features may be small or large.

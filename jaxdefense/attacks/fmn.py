@@ -12,6 +12,7 @@ from jaxdefense.attacks.deepfool import onto
 from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
 from jaxdefense.attacks.probe import Goal, Probe
 from jaxdefense.attacks.search import Cost, Search, State, begin
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, linf
 from jaxdefense.losses import margin
@@ -76,6 +77,7 @@ def fmn(
         >>> round(float(jd.l1.norm(x_adv - x)[0]), 2)
         0.8
     """
+    check_ball("fmn", ball, tuple(_STEP_SIZES))
     step_size = _STEP_SIZES[ball.name] if step_size is None else step_size
     if steps < 1 or not step_size > 0 or not 0 < gamma < 1:
         raise InputError(

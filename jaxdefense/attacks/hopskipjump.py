@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import closest, minimum_norm
 from jaxdefense.attacks.search import Cost, Goal, Probe, Search, State, begin, where
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, l2
 from jaxdefense.typing import Images, Keys, PerExample, Radii
@@ -65,8 +66,7 @@ def hopskipjump(
             f"hopskipjump needs steps, queries and starts of at least 1, got {steps}, {queries} "
             f"and {starts}"
         )
-    if ball.name not in ("l2", "linf"):
-        raise InputError(f"hopskipjump works in l2 and linf, got {ball.name}")
+    check_ball("hopskipjump", ball, ("l2", "linf"))
     search = _search(ball, queries, starts)
     return minimum_norm(name or f"hopskipjump-{steps}x{queries}", search, steps, ball)
 

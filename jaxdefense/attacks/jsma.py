@@ -12,6 +12,7 @@ from jaxdefense.attacks.minimum import closest, minimum_norm
 from jaxdefense.attacks.probe import Goal, Probe
 from jaxdefense.attacks.search import Cost, Search, State, begin, where
 from jaxdefense.attacks.targets import Chooser, ranked
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball
 from jaxdefense.pixels import l0
@@ -60,8 +61,7 @@ def jsma(
         >>> jsma(steps=40).cost
         Cost(gradients=80, forwards=3)
     """
-    if ball.name != "l0":
-        raise InputError(f"jsma works in l0 only, got {ball.name}: it counts changed pixels")
+    check_ball("jsma", ball, ("l0",), "it counts changed pixels")
     if not 0 < theta <= 1 or steps < 1:
         raise InputError(
             f"jsma needs theta in (0, 1] and steps >= 1, got {theta} and {steps}: theta is how far "

@@ -12,6 +12,7 @@ from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import closest, draw_in, minimum_norm
 from jaxdefense.attacks.probe import Goal, Probe
 from jaxdefense.attacks.search import Cost, Search, State, begin, where
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, l2
 from jaxdefense.losses import margin
@@ -68,11 +69,8 @@ def lbfgs(
         >>> lbfgs(searches=5, steps=20).cost
         Cost(gradients=100, forwards=9)
     """
-    if ball.name != "l2":
-        raise InputError(
-            f"lbfgs works in l2 only, got {ball.name}: other norms have no smooth square. "
-            "Use fmn or carlini_wagner"
-        )
+    advice = "other norms have no smooth square. Use fmn or carlini_wagner"
+    check_ball("lbfgs", ball, ("l2",), advice)
     if min(searches, steps, memory) < 1 or (initial_c is not None and not initial_c > 0):
         raise InputError(
             "lbfgs needs searches, steps and memory >= 1 and initial_c > 0, got "

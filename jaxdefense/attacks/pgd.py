@@ -8,13 +8,16 @@ import optax
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.search import Goal, Probe, Search, Stage, State, begin, keep
+from jaxdefense.checks import check_ball
 from jaxdefense.classifiers import fold
 from jaxdefense.errors import InputError
-from jaxdefense.geometry import Ball, expand, linf
+from jaxdefense.geometry import Ball, expand, linf, within_box
 from jaxdefense.losses import cross_entropy
 from jaxdefense.typing import Images, Keys, Loss, Radii
 
 _PLAIN = optax.identity()
+# Folded in for the start's length, apart from what its direction is drawn with.
+_LENGTH = 2**22
 
 
 def pgd(
@@ -55,12 +58,14 @@ def pgd(
         An `Attack`; it costs `steps` gradients and one forward pass per example.
 
     Raises:
-        InputError: steps below 1, a step size that is not positive, or a rule that descends.
+        InputError: another ball, steps below 1, a step size that is not positive, or a rule that
+            descends.
 
     Example:
         >>> pgd(linf, 40).cost
         Cost(gradients=40, forwards=1)
     """
+    check_ball(name or "pgd", ball, ("linf", "l2", "l1"))
     if steps < 1:
         raise InputError(f"pgd needs at least 1 step, got {steps}")
     step_size = max(2.5 / steps, 0.15) if step_size is None else step_size
@@ -85,20 +90,20 @@ def _search(
     steepest: bool,
 ) -> Search:
     def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
-        start, eps = x, _within_box(ball, x, eps)
+        start, eps = x, within_box(ball, x, eps)
         if random_start:
             reach = eps
             if ball.name != "linf":
                 # Nearly all of a high-dimensional ball is its surface, from where fewer steps are
                 # left to find the way: lengths are uniform instead, which measured stronger.
                 share = jax.vmap(lambda key: jax.random.uniform(key, (), x.dtype))
-                reach = eps * share(fold(keys, 0))
+                reach = eps * share(fold(keys, _LENGTH))
             start = ball.project(x, x + ball.sample(keys, x, reach), eps)
         # By example, so that a rule's counters and norms are each example's own.
         return begin(start, jax.vmap(rule.init)(x))
 
     def step(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:
-        eps = _within_box(ball, x, eps)
+        eps = within_box(ball, x, eps)
         reading, gradient = probe.differentiate(keys, state.x, goal)
         state = keep(state, state.x, reading)
         update, inner = jax.vmap(rule.update)(gradient, state.inner)
@@ -109,11 +114,6 @@ def _search(
 
     settings = f"{ball} {step_size=} {_name(rule)} {random_start=} {steepest=}"
     return Search(init, step, settings=settings)
-
-
-def _within_box(ball: Ball, x: Images, eps: Radii) -> Radii:
-    """The radius, at most that which spans [0, 1]: a step of infinite length leads nowhere."""
-    return jnp.minimum(eps, ball.norm(jnp.ones_like(x)))
 
 
 def _name(rule: optax.GradientTransformation) -> str:

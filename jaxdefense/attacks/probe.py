@@ -1,5 +1,6 @@
 """What a search may ask of the function under attack: a `Probe`."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -7,13 +8,18 @@ import jax
 import jax.numpy as jnp
 
 from jaxdefense import losses
-from jaxdefense.classifiers import apply
+from jaxdefense.classifiers import fold
+from jaxdefense.precision import coarsest
 from jaxdefense.surrogates import draw
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Logits, Loss, PerExample
 
 # Two compiled programs may differ by this share of the largest logit; in less than float32 by some
 # of its last digits.
 _TIE, _DIGITS = 1e-5, 4
+# A logit so many times those that decide is no answer but a class that is masked out.
+_MASKED = 100.0
+# Folded in for what the classifier draws, so that it shares no random numbers with a search.
+_ANSWER = 2**23
 
 
 class Goal(NamedTuple):
@@ -38,6 +44,7 @@ class Probe(NamedTuple):
         read: (keys, x, goal) -> Reading; one forward pass.
         differentiate: (keys, x, goal) -> (Reading, gradient of each example's loss); one gradient.
         logits: (keys, x) -> logits; one forward pass.
+        tie: (keys, x, goal) -> how far ahead a class must at least be to count; one forward pass.
         differences: (keys, x, goal, count) -> (Reading, rises ``[b, m]``, their gradients
             ``[b, m, h, w, c]``): logit of each of the m = min(count, classes - 1) strongest other
             classes minus the true label's, strongest first; m gradients.
@@ -46,13 +53,22 @@ class Probe(NamedTuple):
     read: Callable[[Keys, Images, Goal], Reading]
     differentiate: Callable[[Keys, Images, Goal], tuple[Reading, Images]]
     logits: Callable[[Keys, Images], Logits]
+    tie: Callable[[Keys, Images, Goal], PerExample]
     differences: Callable[[Keys, Images, Goal, int], tuple[Reading, jax.Array, jax.Array]]
 
 
-def tie(logits: Logits) -> PerExample:
-    """Margins up to this size may change sign from one compiled program to another."""
-    share = max(_TIE, _DIGITS * float(jnp.finfo(logits.dtype).eps))
-    return share * jnp.abs(logits).max(-1)
+def tie(logits: Logits, truth: Labels, rounding: float = 0.0) -> PerExample:
+    """Margins up to this size may change sign from one compiled program to another.
+
+    Args:
+        logits, truth: of each image.
+        rounding: of the least precise floats on the way to the logits.
+    """
+    share = max(_TIE, _DIGITS * rounding)
+    own = jax.nn.one_hot(losses.hard_labels(truth), logits.shape[-1], dtype=bool)
+    best = jnp.abs(jnp.where(own, -jnp.inf, logits).max(-1))
+    deciding = jnp.maximum(jnp.abs(jnp.where(own, logits, 0.0)).max(-1), best)
+    return share * jnp.minimum(jnp.abs(logits).max(-1), _MASKED * deciding)
 
 
 def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = False) -> Probe:
@@ -66,19 +82,27 @@ def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = Fa
     """
     aim = losses.cross_entropy if any_wrong_class else loss
 
+    rounding: list[float] = []  # known from the first trace on
+
     def interpret(draws: jax.Array, goal: Goal) -> Reading:
         logits = draws.mean(0)
         # NaN is not a correct answer, and the sweep scores it so.
         unanswered = jnp.isnan(logits).any(-1)
         ahead = jnp.where(unanswered, jnp.inf, losses.score(aim, logits, goal.truth))
         # Nearly a tie may be decided otherwise when it is scored by another program: go on.
-        clear = ahead > tie(logits)
+        clear = ahead > tie(logits, goal.truth, rounding[0])
         fooled = unanswered | (losses.fooled(aim, logits, goal.truth) & clear)
         worth = jnp.stack([loss(each, goal.slot) for each in draws]).mean(0)
         return Reading(worth, ahead, fooled)
 
+    def answers(keys, x):
+        apart = fold(keys, _ANSWER)
+        if not rounding:  # logits of float32 may have been computed in less
+            rounding.append(coarsest(functools.partial(draw, classifier), apart, x))
+        return draw(classifier, apart, x)
+
     def read(keys, x, goal):
-        return interpret(draw(classifier, keys, x), goal)
+        return interpret(answers(keys, x), goal)
 
     def differentiate(keys, x, goal):
         def total(x):
@@ -90,7 +114,7 @@ def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = Fa
         return reading, jnp.nan_to_num(gradient, nan=0.0)
 
     def differences(keys, x, goal, count):
-        draws, pull = jax.vjp(lambda x: draw(classifier, keys, x), x)
+        draws, pull = jax.vjp(lambda x: answers(keys, x), x)
         logits = jax.lax.stop_gradient(draws.mean(0))
         number = logits.shape[-1]
         own = jax.nn.one_hot(losses.hard_labels(goal.truth), number, dtype=logits.dtype)
@@ -105,4 +129,11 @@ def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = Fa
         rises = strongest - (own * jnp.nan_to_num(logits)).sum(-1, keepdims=True)
         return interpret(draws, goal), rises, jnp.nan_to_num(gradients, nan=0.0)
 
-    return Probe(read, differentiate, lambda keys, x: apply(classifier, keys, x), differences)
+    def logits(keys, x):
+        return answers(keys, x).mean(0)
+
+    def least(keys, x, goal):
+        said = logits(keys, x)
+        return tie(jnp.where(jnp.isfinite(said), said, 0.0), goal.truth, rounding[0])
+
+    return Probe(read, differentiate, logits, least, differences)

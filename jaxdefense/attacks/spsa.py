@@ -8,8 +8,9 @@ import optax
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.search import Cost, Goal, Probe, Search, Stage, State, begin, keep
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
-from jaxdefense.geometry import Ball, expand, linf
+from jaxdefense.geometry import Ball, expand, linf, within_box
 from jaxdefense.losses import margin
 from jaxdefense.typing import Images, Keys, Loss, Radii
 
@@ -65,8 +66,7 @@ def spsa(
             "pixels of [0, 1] (divide by 255 if it is in 0-255 units), the second a fraction of "
             "eps, and both are positive"
         )
-    if ball.name not in ("linf", "l2"):
-        raise InputError(f"spsa works in linf and l2, got {ball.name}: use square(l1)")
+    check_ball("spsa", ball, ("linf", "l2"), "use square(l1)")
     search = _search(ball, samples, perturbation, step_size)
     return Attack(name or f"spsa-{steps}x{samples}", (Stage(search, steps, loss),), ball)
 
@@ -97,7 +97,7 @@ def _search(ball: Ball, samples: int, perturbation: float, step_size: float) -> 
     def step(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:
         state = keep(state, state.x, probe.read(keys, state.x, goal))
         update, inner = jax.vmap(rule.update)(estimate(keys, probe, state.x, goal), state.inner)
-        length = step_size * jnp.minimum(eps, ball.norm(jnp.ones_like(x)))
+        length = step_size * within_box(ball, x, eps)
         move = expand(length) * update if adam else ball.steepest(update, state.x, length)
         return state._replace(x=ball.project(x, state.x + move, eps), inner=inner)
 

@@ -22,8 +22,9 @@ from jaxdefense.attacks.search import (
     keep,
     where,
 )
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
-from jaxdefense.geometry import Ball, linf
+from jaxdefense.geometry import Ball, linf, within_box
 from jaxdefense.losses import margin
 from jaxdefense.typing import Images, Keys, Loss, PerExample, Radii
 
@@ -89,8 +90,7 @@ def square(
         raise InputError(f"square needs at least 1 query, got {queries}")
     if not 0 < p_init <= 1:
         raise InputError(f"p_init is {p_init}, but is the share of the image: 0 < p_init <= 1")
-    if ball.name not in ("linf", "l2", "l1"):
-        raise InputError(f"square works in linf, l2 and l1, got {ball.name}")
+    check_ball("square", ball, ("linf", "l2", "l1"))
     stretch = _SCHEDULED / queries if rescale_schedule else 1.0
     stage = Stage(_search(ball, p_init, stretch), queries - 1, loss)
     return Attack(name or f"square-{queries}", (stage,), ball)
@@ -112,11 +112,8 @@ def _search(ball: Ball, p_init: float, stretch: float) -> Search:
         point = jax.vmap(draw)(keys, x, eps, *others)
         return ball.project(x, point, eps)
 
-    def finite(eps: Radii, x: Images) -> Radii:
-        return jnp.minimum(eps, ball.norm(jnp.ones_like(x)))  # no ball reaches beyond the box
-
     def init(keys: Keys, probe: Probe, x: Images, goal: Goal, eps: Radii) -> State:
-        point = propose(start, keys, x, finite(eps, x))
+        point = propose(start, keys, x, within_box(ball, x, eps))
         reading = probe.read(keys, point, goal)
         climb = _Climb(_number(reading), jnp.zeros(len(x), jnp.int32))
         return keep(begin(point, climb), point, reading)._replace(x=point)
@@ -124,7 +121,7 @@ def _search(ball: Ball, p_init: float, stretch: float) -> Search:
     def step(keys: Keys, probe: Probe, state: State, x: Images, goal: Goal, eps: Radii) -> State:
         loss, tried = state.inner
         side = square_sides(p_init, x.shape[1], x.shape[2], least)[halved(tried, stretch)]
-        point = propose(change, keys, x, finite(eps, x), state.x, side)
+        point = propose(change, keys, x, within_box(ball, x, eps), state.x, side)
         reading = probe.read(keys, point, goal)
         better = (_number(reading) > loss) | (reading.fooled & ~state.fooled)
         climb = _Climb(jnp.where(better, _number(reading), loss), tried + 1)

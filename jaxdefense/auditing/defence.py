@@ -113,7 +113,8 @@ class Defence:
         """What an attacker of a random defence differentiates: means over draws."""
         if not is_random(function):
             return function
-        return eot(function, draws, of="logits" if isinstance(self.whole, Smoothed) else "losses")
+        votes = isinstance(self.whole, Smoothed)
+        return eot(function, draws, of="probabilities" if votes else "losses")
 
     @property
     def route(self) -> Classifier:

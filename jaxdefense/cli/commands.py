@@ -35,7 +35,10 @@ def _shared(share: _Share, folder: str | None) -> Iterator[Callable[[], bool]]:
     """As one of several processes, where there are; whether this is the first of them."""
     from jaxdefense.evaluation import processes
 
-    if share.processes is None and not share.launcher:
+    alone = share.processes is None and not share.launcher
+    if alone and (share.process is not None or share.coordinator is not None):
+        raise InputError("--share.process and --share.coordinator need --share.processes N, too")
+    if alone:
         yield lambda: True
         return
     if folder is None:
@@ -64,6 +67,8 @@ class Sweep(Subject):
     """in pixel units of [0, 1]"""
     method: str = "nested"
     """nested (fast) or grid (every radius from scratch)"""
+    draws: int = 20
+    """of a random classifier: over how many draws gradients are averaged"""
     resume: str | None = None
     """folder for finished blocks of examples: a killed run goes on from them"""
     share: _Share = dataclasses.field(default_factory=lambda: _Share())
@@ -71,14 +76,19 @@ class Sweep(Subject):
     def run(self) -> None:
         """Prints the curve."""
         from jaxdefense import attacks
+        from jaxdefense.classifiers import is_random
         from jaxdefense.evaluation import sweep
+        from jaxdefense.surrogates import eot
 
         with _shared(self.share, self.resume) as first:
             attack = attacks.make(self.attack, self.norm)
             classifier, x, y, key, source = self.load()
+            averaged = None
+            if is_random(classifier) and attack.cost.gradients:
+                averaged = eot(classifier, self.draws)
             result = sweep(
-                attack, classifier, x, y, self.radii, key, method=self.method, resume=self.resume,
-                progress=True,
+                attack, classifier, x, y, self.radii, key, averaged, method=self.method,
+                resume=self.resume, progress=True,
             )  # fmt: skip
             if first():
                 print(f"{source}; {result}")

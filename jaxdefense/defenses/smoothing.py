@@ -31,8 +31,8 @@ def smoothed(classifier: Classifier, sigma: float, draws: int = 100) -> Smoothed
     change. ``smoothed(Purified(denoiser, classifier), sigma)`` is the denoised smoothing of Salman
     et al. 2020 (arXiv 2003.01908) for classifiers that were not trained with noise.
 
-    The votes have no gradient: attack ``eot(deployed.noisy, draws, of="logits")``, means over noisy
-    answers (Salman et al. 2019, arXiv 1906.04584), as `jaxdefense.audit` does.
+    The votes have no gradient: attack ``eot(deployed.noisy, draws, of="probabilities")``, the mean
+    of noisy answers (Salman et al. 2019, arXiv 1906.04584), as `jaxdefense.audit` does.
 
     Args:
         classifier: best trained with noise of this strength.

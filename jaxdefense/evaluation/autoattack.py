@@ -25,8 +25,7 @@ class AutoAttack:
 
     Attributes:
         curve: robust accuracy over the radii, as from `jaxdefense.sweep`.
-        after: attack -> robust accuracy ``[e]`` after it and those before it; empty for random
-            defences, against which the attacks run together.
+        after: attack -> robust accuracy ``[e]`` after it and those before it.
         checks: whether the numbers can be relied on.
     """
 
@@ -108,16 +107,13 @@ def autoattack(
         resume=resume,
         progress=progress,
     )
-    # Against a random defence the attacks run together and share the credit.
-    one_by_one = version != "rand" and not is_random(deployed)
-    after = curve.accuracy_after(attack.labels) if one_by_one else {}
-    # Where Square did not run by itself, nothing can be said of it.
-    compared = curve if one_by_one and "square" in attack.labels else None
+    # What Square finds against a random function may be chance, and says nothing of gradients.
+    compared = curve if "square" in attack.labels and not is_random(deployed) else None
     few = slice(250)
     finite = grid[np.isfinite(grid)]
     eps = float(finite.max(initial=0.0))
     checks = reliability(
         deployed, np.asarray(x)[few], np.asarray(y)[few], key, eps=eps, ball=ball, curve=compared,
-        batch_size=batch_size,
+        averaged=version == "rand", batch_size=batch_size,
     )  # fmt: skip
-    return AutoAttack(curve, after, checks)
+    return AutoAttack(curve, curve.accuracy_after(attack.labels), checks)

@@ -9,7 +9,6 @@ import contextlib
 import os
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -114,18 +113,24 @@ def _join(parts: list[Measured]) -> Measured:
 
 
 def _write(path: Path, found: Measured) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-        try:
-            np.savez(file, allow_pickle=False, **found._asdict())
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    os.replace(file.name, path)
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            try:
+                np.savez(file, allow_pickle=False, **found._asdict())
+            except BaseException:
+                os.unlink(file.name)
+                raise
+        os.replace(file.name, path)
+    except OSError as error:
+        raise InputError(
+            f"a finished block cannot be kept in {path.parent} ({error.strerror or error}): make "
+            "room there, or name another folder; blocks that are there are not lost"
+        ) from None
 
 
 def _read(path: Path) -> Measured | None:
     """A finished block; None where it is not there or damaged."""
-    with contextlib.suppress(OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    with contextlib.suppress(Exception):  # zipfile alone has a dozen ways to say it
         with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             if file.zip.testzip() is not None:
                 return None

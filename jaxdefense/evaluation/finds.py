@@ -38,10 +38,17 @@ class Finds:
         norm: ``[n]``: of the smallest fooling perturbation; inf where none.
         by: ``[n, e]``: the unit that broke it at each radius; -1 where none.
         gradients, forwards, violations, attempts: what was spent and what was wrong.
+
+    Args:
+        count: how many examples.
+        radii, limits: ``[e]``, and the largest norms that count as inside.
+        known: ``[n]``: radius from which on each is known to be broken.
     """
 
-    def __init__(self, count: int, radii: np.ndarray, known: np.ndarray | None = None):
-        self.radii = radii
+    def __init__(
+        self, count: int, radii: np.ndarray, limits: np.ndarray, known: np.ndarray | None = None
+    ):
+        self.radii, self.limits = radii, limits
         # Where it is known beforehand, nothing is looked for at or above that radius.
         known = np.full(count, np.inf) if known is None else known
         self.index = np.where(np.isinf(known), len(radii), np.searchsorted(radii, known))
@@ -49,9 +56,9 @@ class Finds:
         self.by = np.full((count, len(radii)), -1)
         self.gradients = self.forwards = self.violations = self.attempts = 0
 
-    def add(self, example: int, norm: float, slack: float, unit: int) -> None:
+    def add(self, example: int, norm: float, unit: int) -> None:
         """A perturbation that fools."""
-        within = norm <= self.radii * (1 + 4 * np.finfo(np.float32).eps) + slack
+        within = norm <= self.limits
         index = int(np.argmax(within)) if within.any() else len(self.radii)
         self.by[example, index : self.index[example]] = unit
         self.index[example] = min(self.index[example], index)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdefense.attacks.attack import Attack, launch
+from jaxdefense.attacks.attack import Attack, launch, stage_keys
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.evaluation.clean import keys_at
 from jaxdefense.evaluation.devices import by_row, everywhere, local_mesh, whole_rows
@@ -27,8 +27,8 @@ class Measured(NamedTuple):
     Attributes:
         broken: ``[n, e]``: a valid fooling image was found at that radius.
         norms: ``[n, e]``: norm of its perturbation.
-        by: ``[n, e]``: the stage that found it; -1 where none, the number of stages where they ran
-            together.
+        by: ``[n, e]``: the stage that found it, of equal ones the first; -1 where none, the number
+            of stages where they ran together.
         gradients, forwards: evaluations spent.
         attempts, violations: images that attacks returned, and how many broke the rules.
     """
@@ -65,7 +65,8 @@ def measure(
         worth: ``[n, e]``: which examples are worth attacking at which radius.
         columns: the radii.
         rows: pairs per program call.
-        early_exit: success on the attacked function ends the work on a row.
+        early_exit: success on the attacked function ends the work on a row. Without it every attack
+            of a line-up is scored by itself; of a deterministic function, every repeat, too.
         ascending: by growing radius, each on what the smaller ones left standing.
         report: told how many pairs are done.
     """
@@ -92,7 +93,9 @@ def measure(
 
 def _run(program, found, images, labels, pairs, columns, key, size, report) -> Measured:
     attack, deployed, gradients, forwards, violations = program.attack, program.defence, 0, 0, 0
-    groups = [(group,) for group in attack.groups] if program.early_exit else [tuple(attack.groups)]
+    groups = [(group,) for group in attack.groups]
+    if attack.minimal:  # a later attack may come closer
+        groups = [tuple(attack.groups)]
     for index, group in enumerate(groups):  # each on what the earlier ones left standing
         for chunk in _chunks(images, labels, pairs, columns, key, size):
             result = program(chunk, group)
@@ -113,7 +116,7 @@ def _run(program, found, images, labels, pairs, columns, key, size, report) -> M
             found.norms[example, column] = length
             found.broken[example, column] = success
             # Stages that ran together answer together.
-            stage = group[0][0] if program.early_exit else len(attack.labels)
+            stage = group[0][0] if len(group) == 1 else len(attack.labels)
             found.by[example, column] = np.where(success, stage, -1)
             violations += int((~valid).sum())
             gradients += int(result.gradients[keep].sum())
@@ -176,22 +179,26 @@ class _Program:
     def __init__(self, attack, surrogate, deployed, *, early_exit: bool):
         self.attack, self.early_exit, self.mesh = attack, early_exit, local_mesh()
         self.defence = deployed
+        # Asked about every repeat, a random function would in the end err by chance.
+        self.judged = not early_exit and surrogate is not deployed and not is_random(deployed)
         arrays, statics = zip(split(surrogate), split(deployed), strict=True)
         self.arrays, self.statics = everywhere(self.mesh, arrays), statics
 
     def __call__(self, chunk: _Chunk, groups: tuple[tuple[int, int], ...]) -> _Found:
         found = _attack_and_score(
-            self.attack, groups, self.statics, self.early_exit, self.mesh, self.arrays, chunk[:5]
-        )
+            self.attack, groups, self.statics, self.early_exit, self.judged, self.mesh,
+            self.arrays, chunk[:5],
+        )  # fmt: skip
         return _Found(*map(np.asarray, found))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3, 4, 5))
 def _attack_and_score(
     attack: Attack,
     groups: tuple[tuple[int, int], ...],
     statics: tuple[Static, Static],
     early_exit: bool,
+    judged: bool,
     mesh: Mesh | None,
     arrays: tuple[list[jax.Array], list[jax.Array]],
     rows: tuple[Keys, Images, Labels, Radii, Flags],
@@ -199,10 +206,18 @@ def _attack_and_score(
     def work(arrays, rows):
         (surrogate, deployed), (keys, x, y, eps, active) = map(join, arrays, statics), rows
         standing = active if early_exit else None
-        state, spent = launch(attack, keys, surrogate, x, y, eps, standing, groups)
-        logits = apply(deployed, fold(keys, _SCORE), state.best)
-        fooled = (logits.argmax(-1) != y) | jnp.isnan(logits).any(-1)
+        # Each attack of a line-up meets a random function's fresh draws.
+        fresh = stage_keys(fold(keys, _SCORE), groups[0][0])
+
+        def score(x_adv: Images) -> Flags:
+            logits = apply(deployed, fresh, x_adv)
+            return (logits.argmax(-1) != y) | jnp.isnan(logits).any(-1)
+
+        judge = score if judged else None
+        state, spent = launch(attack, keys, surrogate, x, y, eps, standing, groups, judge)
         times = evaluations(surrogate)
-        return state.best, fooled & active, spent.gradients * times, spent.forwards * times + 1
+        asked = 1 + judged * sum(stop - first for first, stop in groups)
+        forwards = spent.forwards * times + asked
+        return state.best, score(state.best) & active, spent.gradients * times, forwards
 
     return by_row(mesh, work, (arrays,), rows)

@@ -1,8 +1,10 @@
 """What a measured curve is filed under: a hash of all that decides its numbers."""
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -11,13 +13,14 @@ import jax
 import numpy as np
 
 from jaxdefense.attacks.attack import Attack
-from jaxdefense.classifiers import split
+from jaxdefense.classifiers import Static, apply, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.robustness import Robustness
-from jaxdefense.typing import Classifier
+from jaxdefense.typing import Classifier, example_keys
 
 # Raised whenever the same settings may give other numbers than before.
-VERSION = 4
+VERSION = 5
+_ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 # Whose functions hold no parameters and are the same wherever they have the same name.
 _LIBRARIES = {"jax", "flax", "equinox", "optax", "numpy", "jaxdefense"}
 
@@ -34,6 +37,8 @@ def identity(
     after: Robustness | None = None,
 ) -> str:
     """A hash of the attack's settings, every parameter, image, label and radius, and the key.
+
+    Of the functions also what they compute, as JAX traces it, so that changed code is another one.
 
     Raises:
         InputError: a function or an attack that cannot be told from another.
@@ -55,7 +60,7 @@ def identity(
         named, text = _structure(static.treedef), repr(static.treedef)
         text = named if " at 0x" in text else text
         leaves = [_named(leaf) if callable(leaf) else leaf for leaf in static.leaves]
-        digest.update(f"{text} {tuple(leaves)}".encode())
+        digest.update(f"{text} {tuple(leaves)} {_program(static, arrays, x)}".encode())
         for array in arrays:
             _update(digest, array)
     if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -64,6 +69,30 @@ def identity(
     for array in (x, y, np.asarray(radii, np.float32), key, *known):
         _update(digest, np.asarray(array))
     return digest.hexdigest()
+
+
+def _program(static: Static, arrays: Sequence[jax.Array], x: np.ndarray) -> str:
+    """What a function computes, and its gradient: names do not tell when code was changed."""
+    like = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
+    return _traced(static, like, tuple(x.shape[1:]))
+
+
+@functools.lru_cache(64)
+def _traced(static: Static, like: tuple[Any, ...], shape: tuple[int, ...]) -> str:
+    def forward(arrays, keys, x):
+        return apply(join(list(arrays), static), keys, x)
+
+    def backward(arrays, keys, x):
+        logits, pull = jax.vjp(lambda x: forward(arrays, keys, x), x)
+        return logits, pull(jax.numpy.ones_like(logits))
+
+    keys = jax.eval_shape(lambda: example_keys(jax.random.key(0), 2))
+    images = jax.ShapeDtypeStruct((2, *shape), jax.numpy.float32)
+    for function in (backward, forward):
+        # Where it cannot be differentiated, or not traced, what comes of that is told elsewhere.
+        with contextlib.suppress(Exception):
+            return _ADDRESS.sub("", str(jax.make_jaxpr(function)(like, keys, images)))
+    return ""
 
 
 def _structure(tree: Any) -> str:

@@ -4,8 +4,9 @@ Balls are nested, so an example needs no attack at a radius above one at which i
 gradients guess how far each example's boundary is. The attack starts a little above that, from
 where the guess points; once it fools, the radius shrinks to about where it begins to fail
 (`slots`); then one full run from scratch just below, the same that ``method="grid"`` makes there,
-shows that nothing more is found. Survivors go to the next attack of a line-up at that radius and no
-other. Slots that fall free take the next row at once.
+shows that nothing more is found. Where even the largest radius is withstood, a few are tried at
+smaller ones, lest an attack that loses its way at large radii be believed. Survivors go to the next
+attack of a line-up at that radius and no other. Slots that fall free take the next row at once.
 
 Only what the attack itself reads counts as found, checked and scored as any other image. Attacks
 without gradients do without the guess: they start at the largest radius.
@@ -20,74 +21,26 @@ import numpy as np
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.search import Stage
-from jaxdefense.classifiers import split
 from jaxdefense.evaluation.clean import keys_at
-from jaxdefense.evaluation.devices import everywhere, local_mesh, whole_rows
-from jaxdefense.evaluation.finds import Answer, Finds, Task
+from jaxdefense.evaluation.finds import Answer, Task
 from jaxdefense.evaluation.grid import Measured
-from jaxdefense.evaluation.slots import (
-    LOOKS,
-    Job,
-    Program,
-    Setting,
-    advance,
-    enter,
-    guess,
-    leave,
-    replace,
-    take,
-)
-from jaxdefense.geometry import inside64, norm64
+from jaxdefense.evaluation.rows import Rows
+from jaxdefense.evaluation.slots import LOOKS, Program, Setting, guess
 from jaxdefense.typing import Classifier
 
 # Fewer steps than this are made at every radius: success rises and falls with the radius there.
 SHORT = 5
 # A guessed distance is some 15 % below the radius at which attacks begin to succeed.
 ABOVE = 1.4
-# A row that begins there is given up after so many steps without success.
-SOON = 10
 # Where nothing has fooled yet, the next radius is so many times the last.
 GROWTH = 1.4
+# Of what withstood every radius, so many and one in so many are tried at a smaller one, too; where
+# one in so many of those falls there, the attack is worse at large radii, and all are.
+FEW, ONE_IN, FALLEN = 4, 16, 8
 
 
-class Engine:
-    """Runs one attack against one deterministic function, white-box.
-
-    Args:
-        attack, deployed: as in `sweep`.
-        images, labels: on the host.
-        behind: margin of each clean image.
-        key: of the sweep.
-        radii: positive, ascending.
-        slots: how many rows are attacked at once.
-        report: told often that nothing has gone wrong; whatever it raises ends the search.
-        known: ``[n]``: radius from which on each image is known to be broken.
-    """
-
-    def __init__(
-        self,
-        attack: Attack,
-        deployed: Classifier,
-        images: np.ndarray,
-        labels: np.ndarray,
-        behind: np.ndarray,
-        key: jax.Array,
-        radii: np.ndarray,
-        slots: int,
-        report: Callable[[int], Any],
-        known: np.ndarray | None = None,
-    ):
-        self.attack, self.key, self.mesh = attack, key, local_mesh()
-        self.slots, self.report = whole_rows(slots, self.mesh), report
-        arrays, self.static = split(deployed)
-        self.arrays = everywhere(self.mesh, arrays)
-        self.images, self.labels, self.behind, self.points = images, labels, behind, images
-        self.finds, self.guessed = Finds(len(images), radii, known), False
-        assert attack.ball is not None
-        self.ball = attack.ball
-        # Padded, so that another number of radii is the same program.
-        self.padded = np.zeros(max(64, 1 << (len(radii) - 1).bit_length()), np.float32)
-        self.padded[: len(radii)] = radii
+class Engine(Rows):
+    """Runs one attack against one deterministic function, white-box."""
 
     def search(self, examples: np.ndarray, unit: int, attempt: int) -> None:
         """One stage of the attack against some examples, below what is known of each."""
@@ -99,6 +52,8 @@ class Engine:
         # The largest radius at which the stage has failed, by example.
         lost: dict[int, int] = {}
         claims: set[int] = set()  # examples that have fooled before the end of a run
+        failed: set[tuple[int, int]] = set()  # (example, radius), from scratch
+        upward = stage.steps < SHORT and not whole
         radii = finds.radii
         start: dict[int, int] = {}
         if not self.guessed and self._worth_a_guess(stage, whole):
@@ -110,7 +65,7 @@ class Engine:
             return min(max(higher, index + 1), len(radii) - 1)
 
         def first(example: int) -> Task:
-            if stage.steps < SHORT and not whole:
+            if upward:
                 return Task(example, 0, shrink=False)
             if example in start:
                 return Task(example, min(start[example], finds.index[example]) - 1, warm=True)
@@ -122,7 +77,9 @@ class Engine:
             known = finds.index[example]
             if whole or known == 0:
                 return
-            if stage.steps < SHORT:  # upwards through all radii below the known one
+            if not answer.success and not task.warm:
+                failed.add((example, task.radius))
+            if upward:  # upwards through all radii below the known one
                 if task.radius + 1 < known:
                     yield task._replace(radius=task.radius + 1)
             elif answer.success:
@@ -141,8 +98,48 @@ class Engine:
                     middle = (low + known) // 2
                     yield Task(example, beyond(low) if known == len(radii) else middle)
 
-        queue = deque(first(i) for i in examples if finds.index[i] > 0)
-        self._work(program, unit, attempt, queue, follow)
+        def search(examples: Iterable[int]) -> None:
+            queue = deque(first(i) for i in examples if finds.index[i] > 0)
+            self.work(program, unit, attempt, queue, follow)
+
+        search(examples)
+        if attempt == 0 and not upward and not whole:
+            standing = [int(i) for i in examples if finds.index[i] == len(radii)]
+            if self._fall_below(program, unit, standing, failed, start):
+                upward = True
+                search(standing)
+
+    def _fall_below(
+        self,
+        program: Program,
+        unit: int,
+        standing: list[int],
+        failed: set[tuple[int, int]],
+        start: dict[int, int],
+    ) -> bool:
+        """Whether examples that withstood every radius fall at a smaller one nevertheless.
+
+        Those that are most likely to are asked: the ones of smallest margin, which come last; half
+        of them a little above their guessed distance, the others here and there.
+        """
+        radii = self.finds.radii
+        count = min(len(standing), FEW + len(standing) // ONE_IN)
+        below = int(np.searchsorted(radii, radii[-1] / GROWTH, side="right"))
+        queue: deque[Task] = deque()
+        for place, example in enumerate(standing[len(standing) - count :]):
+            fresh = [r for r in range(below) if (example, r) not in failed]
+            near = [r for r in fresh if 1.2 * radii[r] <= radii[start.get(example, 1) - 1]]
+            if fresh:
+                chosen = near[-1] if near and place % 2 == 0 else fresh[place * len(fresh) // count]
+                queue.append(Task(example, chosen, shrink=False))
+        tried, fallen = len(queue), []
+
+        def note(answer: Answer) -> Iterable[Task]:
+            fallen.extend([answer.task.example] if answer.success else [])
+            return ()
+
+        self.work(program, unit, 0, queue, note)
+        return len(fallen) > 0 and len(fallen) * FALLEN >= tried
 
     def _worth_a_guess(self, stage: Stage, whole: bool) -> bool:
         """There are radii to choose from, and the attacker has gradients."""
@@ -163,100 +160,6 @@ class Engine:
             start |= dict(zip(some.tolist(), index.tolist(), strict=True))
         self.finds.gradients += LOOKS * len(examples)
         return start
-
-    def _work(
-        self,
-        program: Program,
-        unit: int,
-        attempt: int,
-        queue: deque[Task],
-        follow: Callable[[Answer], Iterable[Task]],
-    ) -> None:
-        width = self.slots
-        held: list[Task | None] = [None] * width
-        slots: Any = None
-        devices = 1 if self.mesh is None else self.mesh.size
-        while queue or any(held):
-            self.report(0)
-            fresh = np.zeros(width, bool)
-            for place in range(width):
-                if held[place] is None and queue:
-                    held[place], fresh[place] = queue.popleft(), True
-            if fresh.any():
-                job = self._job(held, fresh, program.setting)
-                here = (np.int32(unit), np.int32(attempt), self.padded)
-                new = enter(program, self.arrays, *here, job)
-                slots = new if slots is None else replace(slots, new, fresh)
-                if slots is new and not fresh.all():
-                    slots = slots._replace(going=slots.going & fresh)
-            used = sum(task is not None for task in held)
-            # Rows that have ended wait until enough of them can leave together.
-            least = np.int32((used * 3 // 4 if queue else used // 2) // devices)
-            slots = advance(program, self.arrays, self.padded, least, slots)
-            going = np.asarray(slots.going)
-            ended = [i for i, task in enumerate(held) if task is not None and not going[i]]
-            if ended:
-                self._close(program, unit, slots, held, ended, queue, follow)
-            rest = [i for i, task in enumerate(held) if task is not None]
-            if rest and not queue and len(rest) <= width // 4 and width >= 32 * devices:
-                width = whole_rows(width // 4, self.mesh)
-                index = np.resize(np.array(rest), width)
-                held = [held[i] if k < len(rest) else None for k, i in enumerate(index)]
-                slots = take(slots, index)
-                slots = slots._replace(going=slots.going & (np.arange(width) < len(rest)))
-
-    def _job(self, held: list[Task | None], fresh: np.ndarray, setting: Setting) -> Job:
-        tasks = [task for task, new in zip(held, fresh, strict=True) if new and task]
-        # The other slots get a copy of the last one, which is thrown away.
-        spread = np.minimum(np.cumsum(fresh), len(tasks)) - 1
-        tasks = [tasks[max(i, 0)] for i in spread]
-        example = np.array([task.example for task in tasks])
-        radii, steps, whole = self.finds.radii, setting.stage.steps, setting.whole
-        eps = np.full(len(tasks), np.inf) if whole else radii[[task.radius for task in tasks]]
-        column: Callable[..., Any] = np.array  # goes to the device with the call
-        return Job(
-            keys=keys_at(self.key, example),
-            x=self.images[example],
-            y=self.labels[example],
-            eps=column(eps, np.float32),
-            behind=self.behind[example],
-            shrink=column([task.shrink for task in tasks]),
-            start=self.points[example],
-            warm=column([task.warm for task in tasks]),
-            limit=column([SOON if task.warm else steps for task in tasks], np.int32),
-        )
-
-    def _left(self, program: Program, slots: Any, ended: list[int]) -> tuple[Any, Any]:
-        """What the rows that have ended show; in small batches, since most are few."""
-        size = whole_rows(-(-self.slots // 4), self.mesh)
-        starts = range(0, len(ended), size)
-        index = np.resize(ended, len(starts) * size)
-        parts = [leave(program, self.arrays, slots, index[i : i + size]) for i in starts]
-        images, flags = map(np.concatenate, zip(*parts, strict=True))
-        return images[: len(ended)], flags[: len(ended)]
-
-    def _close(self, program, unit, slots, held, ended, queue, follow) -> None:
-        stage, ball, finds = program.setting.stage, self.ball, self.finds
-        image, fooled = self._left(program, slots, ended)
-        steps, claimed = np.asarray(slots.steps)[ended], np.isfinite(slots.norm)[ended]
-        eps = np.asarray(slots.job.eps, np.float64)[ended]
-        tasks = [task for task in (held[i] for i in ended) if task]
-        clean = self.images[[task.example for task in tasks]]
-        valid = inside64(ball, clean, image, eps)
-        norm = norm64(ball, clean, image)
-        per_row = stage.start_cost + stage.search.step_cost * steps
-        per_row = per_row + stage.search.finish_cost * ~claimed
-        finds.gradients += int(np.sum(per_row.gradients + np.zeros(len(ended), int)))
-        finds.forwards += int(np.sum(per_row.forwards + np.ones(len(ended), int)))
-        finds.violations += int((~valid).sum())
-        finds.attempts += len(ended)
-        slack = ball.slack(self.images[0].size)
-        for row, (task, place) in enumerate(zip(tasks, ended, strict=True)):
-            held[place] = None
-            success = bool(fooled[row] and valid[row])
-            if success:
-                finds.add(task.example, norm[row], slack, unit)
-            queue.extend(follow(Answer(task, success, norm[row], bool(claimed[row]))))
 
 
 def nested(

@@ -5,6 +5,7 @@ inside a program; JAX only tells them which of how many they are. What has to be
 has died: the others would wait for its blocks for ever.
 """
 
+import atexit
 import contextlib
 import itertools
 import os
@@ -20,8 +21,10 @@ import jax
 from jaxdefense.errors import InputError
 
 _BEAT = 0.5
-# Until a process must have shown that it is there.
-_STARTUP = 180.0
+# Until a process must have shown that it is there; where nothing made all begin at once.
+_STARTUP, _LATE = 180.0, 1800.0
+# Seconds without a sign of life.
+_PATIENCE = 20.0
 
 
 def join(
@@ -29,7 +32,7 @@ def join(
     coordinator: str | None = None,
     processes: int | None = None,
     process: int | None = None,
-    patience: float = 20.0,
+    patience: float = _PATIENCE,
 ) -> None:
     """Makes this process one of several; call it before anything else of JAX.
 
@@ -63,6 +66,22 @@ def join(
     global _watch
     _watch = Watch(base, jax.process_index(), jax.process_count(), since, patience)
     _watch.start()
+
+
+def watch(folder: str | os.PathLike[str]) -> None:
+    """Watches the others where `jax.distributed` was started without `join`; may be called often.
+
+    Args:
+        folder: as in `join`.
+    """
+    global _watch
+    if _watch is None:
+        base = Path(folder) / "processes"
+        base.mkdir(parents=True, exist_ok=True)
+        own, count = jax.process_index(), jax.process_count()
+        _watch = Watch(base, own, count, _now(base), _PATIENCE, _LATE)
+        _watch.start()
+        atexit.register(_watch.finish)
 
 
 def leave() -> None:
@@ -148,8 +167,9 @@ class Watch(threading.Thread):
 
     def _sign(self, text: str) -> None:
         temporary = self.base / f"{self.own}.tmp"
-        temporary.write_text(text)
-        os.replace(temporary, self.base / f"{self.own}")
+        with contextlib.suppress(OSError):  # a file system that fails once may not fail again
+            temporary.write_text(text)
+            os.replace(temporary, self.base / f"{self.own}")
 
 
 _watch: Watch | None = None

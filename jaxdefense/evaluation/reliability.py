@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.evaluation.devices import batched, everywhere, with_memory
 from jaxdefense.evaluation.robustness import Robustness
 from jaxdefense.geometry import Ball, linf
+from jaxdefense.jaxprs import equations
 from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, Images, Keys, Labels, Radii, example_keys
 
@@ -51,6 +52,7 @@ def reliability(
     eps: float,
     ball: Ball = linf,
     curve: Robustness | None = None,
+    averaged: bool = True,
     batch_size: int | None = None,
 ) -> tuple[Check, ...]:
     """Whether the gradients of a function can be relied on (Croce and Hein 2020, arXiv 2003.01690).
@@ -64,6 +66,8 @@ def reliability(
         ball: of that radius.
         curve: a sweep of `attacks.standard`; then also whether Square found what the gradients
             did not.
+        averaged: whether a random function was, or is to be, attacked through the gradients of
+            many draws; if not, its check of randomness fails.
         batch_size: images per program call; all by default, and fewer where memory is short.
 
     Returns:
@@ -96,7 +100,7 @@ def reliability(
         passes = with_memory(lambda rows: batched(logits, len(x), rows), rows).swapaxes(0, 1)
         zero = _zero_gradients(lambda: with_memory(lambda rows: batched(flat, len(x), rows), rows))
     found = [
-        _randomness(list(passes), np.asarray(y), declared=is_random(deployed)),
+        _randomness(list(passes), np.asarray(y), declared=is_random(deployed), averaged=averaged),
         _probabilities(passes[0]),
         _gradients(zero),
         _forward(static, arrays, keys[:rows], x[:rows]),
@@ -123,6 +127,16 @@ def _zero(static: Static, ball: Ball, arrays, keys: Keys, x: Images, y: Labels, 
     return zero
 
 
+def single_draws(attack: Attack, deployed: Classifier, attacked: Classifier) -> tuple[str, ...]:
+    """What to say of an attack that follows a random function's single draws; mostly nothing."""
+    if attacked is not deployed or not is_random(deployed) or not attack.cost.gradients:
+        return ()
+    return (
+        "the function is random and the attack followed the gradients of single draws, which is "
+        "weak: give it means over draws, surrogate=jaxdefense.eot(deployed, 20)",
+    )
+
+
 def undefined_losses(attack: Attack, classes: Callable[[], int]) -> tuple[str, ...]:
     """What to say of an attack whose losses are undefined for so few classes; mostly nothing."""
     used = {stage.loss for stage in attack.stages} & {losses.dlr, losses.dlr_towards}
@@ -131,14 +145,19 @@ def undefined_losses(attack: Attack, classes: Callable[[], int]) -> tuple[str, .
     return (_classes(count).says,)
 
 
-def _randomness(passes: list[np.ndarray], y: np.ndarray, *, declared: bool) -> Check:
+def _randomness(
+    passes: list[np.ndarray], y: np.ndarray, *, declared: bool, averaged: bool
+) -> Check:
     unit = [z / np.maximum(np.linalg.norm(z, axis=-1, keepdims=True), 1e-12) for z in passes]
     spread = max(float(np.linalg.norm(z - unit[0], axis=-1).max()) for z in unit)
     hits = {int((z.argmax(-1) == y).sum()) for z in passes}
     changes = spread > 1e-4 or len(hits) > 1
     if declared:
+        weak = changes and not averaged
         says = "random, as it says: use version='rand' and gradients averaged by eot()"
-        return Check("randomness", "note", spread, 1e-4, says)
+        if weak:
+            says = "random, but attacked along single draws, which is weak: use version='rand'"
+        return Check("randomness", "fail" if weak else "note", spread, 1e-4, says)
     says = (
         f"answers differ between passes ({sorted(hits)} correct): wrap it in Randomized"
         if changes
@@ -182,7 +201,7 @@ def _gradients(zero: np.ndarray | str) -> Check:
 
 def _forward(static: Static, arrays: list[jax.Array], keys: Keys, x: Images) -> Check:
     traced = jax.make_jaxpr(lambda *a: apply(join(a[0], static), a[1], a[2]))(arrays, keys, x)
-    odd = sorted(set(_primitives(traced.jaxpr)) & (_BLOCKS | _HOST | _LOOPS))
+    odd = sorted({e.primitive.name for e in equations(traced.jaxpr)} & (_BLOCKS | _HOST | _LOOPS))
     says = (
         f"the forward pass holds {', '.join(odd)}: loops may optimise at test time, the others "
         "stop or replace gradients"
@@ -206,15 +225,3 @@ def _square(curve: Robustness) -> Check:
         ": gradients are masked" if share > 0.002 else ""
     )
     return Check("square", "fail" if share > 0.002 else "pass", share, 0.002, says)
-
-
-def _primitives(jaxpr: Any):
-    for equation in jaxpr.eqns:
-        yield equation.primitive.name
-        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=_has_equations):
-            if _has_equations(part):
-                yield from _primitives(getattr(part, "jaxpr", part))
-
-
-def _has_equations(part: Any) -> bool:
-    return hasattr(part, "eqns") or hasattr(getattr(part, "jaxpr", None), "eqns")

@@ -57,7 +57,8 @@ class Robustness:
             broken at one radius counts at every other that contains the perturbation.
         interval: ``[e, 2]``, 95 % Clopper-Pearson interval of it.
         smallest_radius: per example ``[n]``: 0 where misclassified clean, the smallest radius of
-            the grid at which it breaks, inf where it never does.
+            the grid at which it breaks, inf where it never does (or where the grid holds inf and
+            it breaks there only: then its distance is finite).
         distance: per example ``[n]``: norm of the smallest fooling perturbation found (0, inf).
         broken_by: ``[n, e]``: which attack of the line-up broke the example at that radius (or at
             another, with a perturbation that lies within it); empty where none did, or where it is
@@ -133,8 +134,7 @@ def summarize(
     norms: np.ndarray,
     correct: np.ndarray,
     radii: np.ndarray,
-    *,
-    nested: bool,
+    limits: np.ndarray | None = None,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """From what each radius found to one non-increasing curve.
 
@@ -143,7 +143,8 @@ def summarize(
         norms: ``[n, e]``, the norm of its perturbation.
         correct: ``[n]``, classified correctly when clean.
         radii: ``[e]``.
-        nested: whether radii are those of balls. If not, each radius speaks for itself.
+        limits: ``[e]``, the largest norms that count as inside the balls of those radii. None
+            where they are no radii of balls: then each speaks for itself.
 
     Returns:
         robust accuracy ``[e]``, raw accuracy ``[e]``, smallest radius ``[n]``, distance ``[n]``.
@@ -152,11 +153,12 @@ def summarize(
     found = np.where(broken, norms, np.inf)
     distance = np.where(correct, found.min(axis=1), 0.0)
     fallen = broken.copy()
-    if nested:
+    if limits is not None:
         # A perturbation of the attack at radius r lies in every ball at least as large as r, and
         # in each smaller one that is no smaller than its norm.
-        reach = np.where(broken, np.minimum(norms, radii), np.inf).min(axis=1)
-        fallen |= radii >= np.where(correct, reach, -np.inf)[:, None]
+        reach = np.where(broken, np.minimum(norms, radii), np.inf).min(axis=1)[:, None]
+        # Where nothing was found, an infinite radius is withstood like any other.
+        fallen |= np.isfinite(reach) & (reach <= limits)
     smallest = np.where(fallen, radii, np.inf).min(axis=1)
     smallest = np.where(correct, smallest, 0.0)
     return 1 - fallen.mean(0), 1 - broken.mean(0), smallest, distance
@@ -193,7 +195,8 @@ def worst(first: Robustness, then: Robustness) -> Robustness:
         Costs, violations and warnings of both; the attacker's knowledge is the larger one.
     """
     smallest = np.minimum(first.smallest_radius, then.smallest_radius)
-    fallen = smallest[:, None] <= first.radii
+    distance = np.minimum(first.distance, then.distance)
+    fallen = fell(smallest, distance, first.radii)
     robust = 1 - fallen.mean(0)
     spent = (dataclasses.astuple(result.evaluations) for result in (first, then))
     known = [result.knowledge for result in (first, then)]
@@ -203,7 +206,7 @@ def worst(first: Robustness, then: Robustness) -> Robustness:
         raw_accuracy=robust,
         interval=interval(np.rint(robust * then.n).astype(int), then.n),
         smallest_radius=smallest,
-        distance=np.minimum(first.distance, then.distance),
+        distance=distance,
         broken_by=np.where(first.broken_by != "", first.broken_by, then.broken_by),
         evaluations=Evaluations(*map(sum, zip(*spent, strict=True))),
         attack="+".join(dict.fromkeys((*first.attack.split("+"), *then.attack.split("+")))),
@@ -211,6 +214,17 @@ def worst(first: Robustness, then: Robustness) -> Robustness:
         violations=first.violations + then.violations,
         warnings=tuple(dict.fromkeys((*first.warnings, *then.warnings))),
     )
+
+
+def fell(smallest: np.ndarray, distance: np.ndarray, radii: np.ndarray) -> np.ndarray:
+    """Which examples are broken at which radius ``[n, e]``, the infinite one among them.
+
+    Args:
+        smallest, distance: ``[n]``, as in `Robustness`: an infinite smallest radius may be the
+            radius of the grid, or say that there is none; the distance tells.
+        radii: ``[e]``.
+    """
+    return (smallest[:, None] <= radii) & np.isfinite(distance)[:, None]
 
 
 def suspicions(

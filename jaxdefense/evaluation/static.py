@@ -18,7 +18,7 @@ from jaxdefense.geometry import inside64
 from jaxdefense.losses import Targeted
 from jaxdefense.precision import float32_products
 from jaxdefense.programs import make_room
-from jaxdefense.typing import Classifier, Images, Keys, Labels, PyTree
+from jaxdefense.typing import Classifier, Images, Keys, Labels, PyTree, one_key
 
 # Keeps the randomness of a random defence's answers apart from all an attack has seen.
 _STATIC = 2**30 + 2
@@ -182,8 +182,7 @@ def craft(
     if radii.size not in (1, len(images)):
         raise InputError(f"{len(images)} images but {radii.size} radii: give one, or one per image")
     radii = np.broadcast_to(radii, len(images)).copy()
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
+    key = one_key(key)
     rows = min(batch_size or _rows(), len(images))
     clean_correct(classifier, images[:rows], labels[:rows], key, rows)  # says what is wrong with it
 

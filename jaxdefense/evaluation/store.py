@@ -34,10 +34,10 @@ def recall(
 ) -> Robustness:
     """`sweep`, or its result from an earlier run with exactly the same inputs.
 
-    The file is named by a hash of the attack's settings, every parameter of both functions, the
-    images, labels, radii and key: whatever changes, it is measured anew. A file that cannot be read
-    is measured anew as well. A result that cannot be written is returned all the same, with a
-    warning.
+    The file is named by a hash of the attack's settings, every parameter of both functions and what
+    they compute, the images, labels, radii and key: whatever changes, it is measured anew. A file
+    that cannot be read is measured anew as well. A result that cannot be written is returned all
+    the same, with a warning.
 
     Args:
         folder: where results are kept, one file a sweep, written atomically.

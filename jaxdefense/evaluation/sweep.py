@@ -21,21 +21,24 @@ from jaxdefense.evaluation.devices import with_memory
 from jaxdefense.evaluation.grid import Measured, measure
 from jaxdefense.evaluation.identity import identity
 from jaxdefense.evaluation.nested import nested
-from jaxdefense.evaluation.reliability import undefined_losses
+from jaxdefense.evaluation.processes import watch
+from jaxdefense.evaluation.reliability import single_draws, undefined_losses
 from jaxdefense.evaluation.robustness import (
     Evaluations,
     Robustness,
+    fell,
     interval,
     known_radii,
     summarize,
     suspicions,
     worst,
 )
+from jaxdefense.geometry import limit64
 from jaxdefense.losses import Targeted, margin
 from jaxdefense.precision import float32_products
 from jaxdefense.programs import make_room
 from jaxdefense.surrogates import evaluations, knows
-from jaxdefense.typing import Classifier, Images, Labels
+from jaxdefense.typing import Classifier, Images, Labels, one_key
 
 METHODS = ("nested", "grid")
 
@@ -72,7 +75,9 @@ def sweep(
         surrogate: what the attacker differentiates; the deployed function by default (white-box).
             Passing the bare classifier of a purified one gives the oblivious attack.
         method: ``"nested"``: each example is searched for its smallest broken radius, so that many
-            radii cost little more than one. Where success on the attacked function is not what is
+            radii cost little more than one; at no radius weaker than ``"grid"`` but by chance
+            (a few examples that withstand all are tried at smaller radii, and all of them where
+            that breaks any). Where success on the attacked function is not what is
             scored (a surrogate, a random defence) it goes upwards through the radii instead and
             lets examples go once they are broken. ``"grid"``: every (example, radius) pair from
             scratch, the radii folded into the batch of one compiled program; gives the raw curve.
@@ -99,22 +104,32 @@ def sweep(
         >>> curve.robust_accuracy.tolist(), curve.smallest_radius.round(2).tolist()
         ([0.5, 0.5, 0.0], [0.10000000149011612, 0.0])
     """
+    if not isinstance(attack, Attack):
+        raise InputError(
+            f"attack is {attack!r}, but must be an Attack: call what makes one, for example "
+            "jaxdefense.attacks.pgd()"
+        )
     if any(isinstance(s.loss, Targeted) and s.target is None for s in attack.stages):
         raise InputError(
             f"{attack.name} is targeted: it takes its targets from y, but a sweep needs the true "
             "labels there. Let the stage choose its target (Stage.target), or call the attack "
             "itself with targets"
         )
+    key = one_key(key)
+    if batch_size is not None and batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}, but at least one image makes a batch")
     if resume is None and jax.process_count() > 1:
         raise InputError(
             "several processes share a sweep through a folder that all can write: name it with "
             "resume= (--resume)"
         )
+    if resume is not None and jax.process_count() > 1:
+        watch(resume)
     if method not in METHODS:
         raise UnknownNameError("method", method, METHODS)
     make_room()
     images, labels = _host(x), np.asarray(y)
-    grid = np.asarray(radii, np.float32)
+    grid = _numbers(radii)
     checks.check_images(images)
     checks.check_labels(labels, len(images))
     checks.check_radii(grid, attack.ball, images[0].size)
@@ -123,9 +138,6 @@ def sweep(
     images = images.astype(np.float32)
     labels = labels.astype(np.int32)
     known = known_radii(after, attack.ball, len(images), grid)
-    key = jnp.asarray(key) if not hasattr(key, "dtype") else key
-    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key)
 
     on_cpu = jax.default_backend() == "cpu"
     rows = batch_size or (128 if on_cpu else 2048)
@@ -155,7 +167,7 @@ def sweep(
     passes = len(attack.stages) * int(worth.sum())
     pairs = worth[:, None] & (below(columns) | attack.minimal)
     if not by_search:
-        passes = int(pairs[:, columns > 0].sum()) * (len(attack.groups) if early_exit else 1)
+        passes = int(pairs[:, columns > 0].sum()) * (1 if attack.minimal else len(attack.groups))
     bar = tqdm(
         total=passes,
         desc=attack.name,
@@ -205,22 +217,21 @@ def sweep(
                 jax.process_index(), jax.process_count(),
             )  # fmt: skip
     broken, norms, by = found.broken, found.norms, found.by
+    limits = None if attack.ball is None else limit64(attack.ball, grid, images[0].size)
     if attack.minimal:
         everywhere = np.where(correct, np.where(broken, norms, np.inf)[:, 0], 0.0)
-        within = [_within(attack.ball, norms, r, images[0].size) for r in grid]
-        broken = broken & np.concatenate(within, axis=1)
+        broken = broken & (norms <= (np.inf if limits is None else limits))
         norms, by = (np.repeat(a, len(grid), axis=1) for a in (norms, by))
 
-    robust, raw, smallest, distance = summarize(
-        broken, norms, correct, grid, nested=attack.ball is not None
-    )
+    robust, raw, smallest, distance = summarize(broken, norms, correct, grid, limits)
     if attack.minimal:
         distance = everywhere
     if method == "nested" and attack.ball is not None:
         raw = robust  # no radius was measured by itself
     told = (raw, robust)
     if after is not None:  # what it broke was not attacked again, and says nothing of this attack
-        told = ((np.minimum(smallest, known)[:, None] > grid).mean(0),) * 2
+        both = np.minimum(smallest, known), np.minimum(distance, after.distance)
+        told = (1 - fell(*both, grid).mean(0),) * 2
     norm = "sigma" if attack.ball is None else attack.ball.name
     knowledge = "white-box" if white_box or knows(attacked, deployed) else "surrogate"
     result = Robustness(
@@ -233,7 +244,7 @@ def sweep(
         clean_accuracy=float(correct.mean()),
         evaluations=Evaluations(found.gradients, len(images) + found.forwards),
         broken_by=np.where(
-            correct[:, None] & (smallest[:, None] <= grid if attack.ball else broken),
+            correct[:, None] & (fell(smallest, distance, grid) if attack.ball else broken),
             _names(attack, broken, by, np.minimum(norms, grid)),
             "",
         ),
@@ -245,6 +256,7 @@ def sweep(
         violations=found.violations,
         warnings=(
             *suspicions(*told, grid, labels, norm, found.violations, found.attempts),
+            *single_draws(attack, deployed, attacked),
             *undefined_losses(attack, lambda: count_classes(attacked, images, key)),
         ),
     )
@@ -258,13 +270,15 @@ def _host(x: Any) -> np.ndarray:
         raise InputError(f"x cannot be read as an array of images [n, h, w, c]: {error}") from None
 
 
+def _numbers(radii: Any) -> np.ndarray:
+    try:
+        return np.asarray(radii, np.float32)
+    except (TypeError, ValueError):
+        raise InputError(f"radii is {radii!r}, but must be a list of numbers") from None
+
+
 def _names(attack: Attack, broken: np.ndarray, by: np.ndarray, reach: np.ndarray) -> np.ndarray:
     """Which attack broke each example at each radius; where balls are nested, the nearest find."""
     nearest = np.take_along_axis(by, np.where(broken, reach, np.inf).argmin(1)[:, None], axis=1)
     stage = np.where(broken, by, nearest)
     return np.array([*attack.labels, attack.name, ""])[stage]
-
-
-def _within(ball, norms: np.ndarray, radius: float, pixels: int) -> np.ndarray:
-    """Whether perturbations of these norms lie in the ball, up to rounding; as `inside64`."""
-    return norms <= radius * (1 + 4 * np.finfo(np.float32).eps) + ball.slack(pixels) * (radius > 0)

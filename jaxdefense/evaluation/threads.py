@@ -33,6 +33,7 @@ def _settings() -> tuple[Any, ...]:
     """What a context manager of JAX may have set for its thread alone, but for the precision."""
     names = ["enable_x64", "disable_jit", "debug_nans", "debug_infs", "numpy_dtype_promotion"]
     names += ["numpy_rank_promotion", "default_device", "default_prng_impl"]
+    names += ["threefry_partitionable"]
     return tuple(getattr(jax.config, f"jax_{name}", None) for name in names)
 
 

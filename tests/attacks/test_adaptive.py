@@ -352,3 +352,13 @@ def test_wrapped_attacks_keep_their_rows_apart(monkeypatch):
         dataclasses.replace(unbounded(attacks.pgd(steps=3)), ball=jd.linf)
     )
     contract.rows_are_independent(grey())
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_features_at_an_infinite_radius_are_numbers(norm):
+    x = jnp.zeros((2, 3, 3, 1)).at[:, 0].set(0.5)
+    flat = lambda x: jnp.maximum(x[:, :1] - 2.0, 0.0) + x[:, 1:2]  # no slope in most pixels
+    net = lambda x: x.reshape(len(x), -1)[:, :2]
+    attack = attacks.feature_matching(flat, getattr(jd, norm), 3)
+    x_adv = attack(KEY, net, x, jnp.zeros(2, int), jnp.inf)
+    assert bool(jnp.isfinite(x_adv).all())

@@ -38,7 +38,7 @@ def follow(search, script, signs, x, eps, fooled=False):
     def probe(loss, gradient):
         reading = Reading(loss, loss, jnp.full(len(x), fooled))
         answer = (reading, gradient[:, None, None, None] * jnp.ones_like(x))
-        return Probe(None, lambda keys, x, goal: answer, None, None)
+        return Probe(None, lambda keys, x, goal: answer, None, None, None)
 
     @jax.jit
     def whole(script, gradients):
@@ -169,7 +169,7 @@ def test_the_first_steps_are_those_of_the_paper():
 def test_the_random_start_is_on_the_sphere():
     x = jnp.full((4, 2, 2, 1), 0.5)
     reading = Reading(*jnp.zeros((2, 4)), jnp.zeros(4, bool))
-    probe = Probe(None, lambda keys, point, goal: (reading, point), None, None)
+    probe = Probe(None, lambda keys, point, goal: (reading, point), None, None, None)
     for ball in (jd.linf, jd.l2):
         search = _search(ball, 1, True, checkpoints(1))
         start = lambda keys, init=search.init: init(keys, probe, x, None, jnp.full(4, 0.3)).x

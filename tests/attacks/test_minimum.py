@@ -17,7 +17,7 @@ from jaxdefense.attacks.targets import multi_targeted
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import BALLS
 from tests.attacks import contract
-from tests.conftest import Linear, reference
+from tests.conftest import EPS, Linear, reference
 
 KEY = jax.random.key(5)
 
@@ -171,6 +171,25 @@ def test_accuracy_next_to_autoattacks_own_fab_t(names):
         assert 100 * (accuracy - value["fab-t"]) <= 1.01
         # Nor may it beat the whole ensemble by more than luck.
         assert 100 * (accuracy - value["all"]) >= -2.5
+
+
+MASKED = {
+    "fmn": fmn(steps=20), "ddn": ddn(jd.l2, 20), "fab": fab(steps=20),
+    "deepfool": deepfool(jd.linf), "cw": jd.attacks.carlini_wagner(jd.l2, 3, 20),
+    "query": jd.attacks.hopskipjump(jd.linf, 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MASKED)
+def test_classes_that_are_masked_out_blind_no_attack(name):
+    """A head of more classes than the task has: a logit of -1e9 says nothing about ties."""
+    net, x, y = contract.batch(count=12, seed=3, classes=3)
+    wide = lambda x: jnp.concatenate([net(x), jnp.full((len(x), 4), -1e9)], axis=1)
+    attack, radii = MASKED[name], [20 * EPS[MASKED[name].ball.name]]
+    found = [jd.sweep(attack, f, x, y, radii, jax.random.key(0)) for f in (net, wide)]
+    assert found[0].robust_accuracy[0] < 1
+    assert found[1].robust_accuracy[0] <= found[0].robust_accuracy[0]
+    np.testing.assert_allclose(found[1].distance, found[0].distance, rtol=0.2)
 
 
 @EVERY

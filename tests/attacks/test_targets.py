@@ -130,11 +130,20 @@ def test_a_label_leak_shows_between_true_and_predicted_labels():
 
 
 def test_success_stays_any_class_but_the_true_one():
+    """Away from a wrong class means nowhere in particular: any other but the true one counts."""
     for chooser in (predicted, random_wrong, least_likely):
-        curve = jd.sweep(with_labels(attacks.pgd(steps=4), chooser), LINEAR, X, Y, [0.3], KEY)
+        attack = with_labels(attacks.pgd(steps=4), chooser)
+        curve = jd.sweep(attack, LINEAR, X, Y, [0.3], KEY)
         assert curve.clean_accuracy == 1.0
+        answers = LINEAR(attack(jd.example_keys(KEY, len(X)), LINEAR, X, Y, 0.3)).argmax(-1)
+        assert curve.robust_accuracy[0] == np.mean(answers == Y)
         if chooser is predicted:
             assert curve.robust_accuracy[0] == 0.0
+        chosen = chooser(KEYS, LINEAR(X), Y, 0)
+        if chooser is not predicted:  # some fool without being led to, or kept from, that class
+            fooled = answers != Y
+            assert fooled.any()
+            assert (answers != chosen)[fooled].any()
 
 
 # -------------------------------------------------------------------------------- towards a class

@@ -1,5 +1,7 @@
 """Blocks on disk: a killed sweep goes on, processes share the work, damage is measured anew."""
 
+import random
+
 import jax
 import numpy as np
 import pytest
@@ -115,3 +117,20 @@ def test_functions_that_cannot_be_told_apart_are_refused(tmp_path):
     net, x, y = subject()
     with pytest.raises(InputError, match="plain function"):
         jd.sweep(ATTACK, lambda x: net(x), x, y, RADII, KEY, resume=tmp_path)
+
+
+def test_a_flipped_bit_in_a_block_costs_that_block_and_no_more(tmp_path):
+    first = swept(tmp_path)
+    path = sorted(tmp_path.rglob("*.npz"))[0]
+    good, rng = path.read_bytes(), random.Random(0)
+    for _ in range(300):
+        bad = bytearray(good)
+        bad[rng.randrange(len(bad))] ^= 1 << rng.randrange(8)
+        path.write_bytes(bad)
+        found = blocks._read(path)
+        if found is not None:  # a bit that says nothing: a date, a name that is there twice
+            path.write_bytes(good)
+            for one, other in zip(found, blocks._read(path), strict=True):
+                np.testing.assert_array_equal(one, other)
+    path.write_bytes(bad)
+    same(swept(tmp_path), first)

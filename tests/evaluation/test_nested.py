@@ -10,7 +10,7 @@ import pytest
 import jaxdefense as jd
 from jaxdefense import attacks
 from jaxdefense.attacks import Attack, Cost, Search, Stage
-from jaxdefense.attacks.search import begin
+from jaxdefense.attacks.search import begin, keep
 from jaxdefense.losses import cross_entropy
 from tests.attacks import contract
 from tests.attacks.small import small
@@ -58,10 +58,56 @@ def test_an_infinite_radius_is_attacked(method, ball):
     for grid in ([np.inf], [0.5 * float(distance.min()), np.inf]):
         found = jd.sweep(attacks.pgd(ball, 40), masked, x, y, grid, KEY, method=method)
         assert found.robust_accuracy[-1] == 0
+        assert (found.broken_by[:, -1] != "").all()
         assert found.violations == 0
     assert found.robust_accuracy[0] == 1
+    assert np.isfinite(found.distance).all()
     closest = jd.sweep(attacks.fmn(ball, 60), masked, x, y, [np.inf], KEY, method=method)
     assert np.isfinite(closest.distance).all()
+
+
+@pytest.mark.parametrize("method", ["nested", "grid"])
+@pytest.mark.parametrize("attack", [attacks.pgd(steps=6), attacks.fmn(steps=6)], ids=repr)
+def test_what_cannot_be_broken_withstands_an_infinite_radius(attack, method):
+    """An attack that finds nothing there must not be counted as if it had."""
+    constant = lambda x: jnp.tile(jnp.array([[3.0, 0.0]]), (len(x), 1))
+    x, y = jnp.full((3, 4, 4, 1), 0.4), jnp.zeros(3, int)
+    found = jd.sweep(attack, constant, x, y, [0.1, np.inf], KEY, method=method)
+    np.testing.assert_array_equal(found.robust_accuracy, 1)
+    np.testing.assert_array_equal(found.raw_accuracy, 1)
+    assert (found.broken_by == "").all()
+    if not attack.minimal:
+        again = jd.sweep(attack, constant, x, y, [0.1, np.inf], KEY, method=method, after=found)
+        np.testing.assert_array_equal(again.robust_accuracy, 1)
+
+
+def lost_at_large_radii(limit):
+    """Walks with the sign of the true class, but stays where it is at radii from `limit` on."""
+
+    def init(keys, probe, x, goal, eps):
+        return begin(x)
+
+    def step(keys, probe, state, x, goal, eps):
+        length = jnp.where(eps < limit, eps, 0.0)[:, None, None, None]
+        sign = jnp.where(goal.truth == 1, -1.0, 1.0)[:, None, None, None]
+        point = jnp.clip(x + sign * length, 0, 1)
+        return keep(state._replace(x=point), point, probe.read(keys, point, goal))
+
+    return Attack("lost", (Stage(Search(init, step, settings="lost"), 6, cross_entropy),), jd.linf)
+
+
+@pytest.mark.parametrize("radii", [[0.1, 0.3], [0.05, 0.1, 0.3], np.linspace(0.02, 0.6, 30)])
+def test_an_attack_that_is_worse_at_large_radii_is_not_believed_there(radii):
+    offsets = np.linspace(-0.2, 0.2, 40)
+    x = np.broadcast_to(0.5 + offsets[:, None, None, None], (40, 4, 4, 1)).astype(np.float32)
+    y = (offsets > 0).astype(int)
+    brightness = lambda x: jnp.stack([-(s := 20 * (x.mean((1, 2, 3)) - 0.5)), s], -1)
+    nested, grid = (
+        jd.sweep(lost_at_large_radii(0.15), brightness, x, y, radii, KEY, method=method)
+        for method in ("nested", "grid")
+    )
+    assert grid.robust_accuracy.min() < 0.8
+    np.testing.assert_allclose(nested.robust_accuracy, grid.robust_accuracy, atol=0.051)
 
 
 @pytest.mark.parametrize("method", ["nested", "grid"])

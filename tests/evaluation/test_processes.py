@@ -36,8 +36,12 @@ for method in ("nested", "grid"):
 WORKER = """
 import os, sys, json, jax
 from jaxdefense.evaluation import blocks, processes
-folder, port, process, dies = sys.argv[1:]
-processes.join(folder, f"127.0.0.1:{port}", 2, int(process), patience=3.0)
+folder, port, process, dies, begun = sys.argv[1:]
+if begun == "by join":
+    processes.join(folder, f"127.0.0.1:{port}", 2, int(process), patience=3.0)
+else:  # as a script may that knows nothing of join and leave
+    processes._PATIENCE = 3.0
+    jax.distributed.initialize(f"127.0.0.1:{port}", 2, int(process))
 import jaxdefense as jd
 from tests.evaluation.test_blocks import ATTACK, KEY, RADII, subject
 if dies == process:
@@ -45,7 +49,8 @@ if dies == process:
 net, x, y = subject()
 curve = jd.sweep(ATTACK, net, x, y, RADII, KEY, resume=folder)
 print(json.dumps(curve.smallest_radius.tolist()))
-processes.leave()
+if begun == "by join":
+    processes.leave()
 """
 
 
@@ -61,28 +66,32 @@ def test_eight_devices_give_the_curve_of_one():
     for method, line in zip(("nested", "grid"), run.stdout.splitlines()[-2:], strict=True):
         radii, gradients = json.loads(line)
         whole = one_device(method)
-        # Programs of other batches may decide a near tie otherwise.
-        assert (np.array(radii) != whole.smallest_radius).sum() <= 1
+        # Programs of other batches may decide a near tie otherwise: by one radius, no more.
+        index = lambda found: np.searchsorted(RADII, found)
+        apart = np.abs(index(radii) - index(whole.smallest_radius))
+        assert (apart > 0).sum() <= 1
+        assert apart.max() <= 1
         assert abs(gradients - whole.evaluations.gradients) <= 0.02 * gradients
 
 
-def work(folder, dies="none"):
+def work(folder, dies="none", begun="by join"):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-c", WORKER, str(folder), port]
     return [
         subprocess.Popen(
-            [*command, str(process), dies], cwd=ROOT, text=True,
+            [*command, str(process), dies, begun], cwd=ROOT, text=True,
             stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )
         for process in (0, 1)
     ]  # fmt: skip
 
 
-def test_two_processes_share_a_sweep_and_both_have_the_curve(tmp_path):
+@pytest.mark.parametrize("begun", ["by join", "by jax.distributed"])
+def test_two_processes_share_a_sweep_and_both_have_the_curve(tmp_path, begun):
     whole = one_device()
-    for worker in work(tmp_path):
+    for worker in work(tmp_path, begun=begun):
         out, err = worker.communicate(timeout=120)
         assert worker.returncode == 0, err[-2000:]
         np.testing.assert_array_equal(json.loads(out.splitlines()[-1]), whole.smallest_radius)
@@ -151,8 +160,9 @@ def test_processes_with_other_inputs_do_not_wait_for_each_other(tmp_path, monkey
         blocks.in_blocks(run, 70, 32, tmp_path, "a" * 16, 0, 2)
 
 
-def test_a_dead_process_ends_the_other_and_the_sweep_resumes(tmp_path):
-    first, second = work(tmp_path, dies="1")
+@pytest.mark.parametrize("begun", ["by join", "by jax.distributed"])
+def test_a_dead_process_ends_the_other_and_the_sweep_resumes(tmp_path, begun):
+    first, second = work(tmp_path, "1", begun)
     second.communicate(timeout=120)
     assert second.returncode == 9
     _, err = first.communicate(timeout=120)

@@ -107,4 +107,25 @@ def test_square_is_judged_only_where_it_ran_by_itself():
     np.testing.assert_allclose(result.after["apgd-t"], result.curve.raw_accuracy)
     normal = lambda key, x: x + 0.01 * jax.random.normal(key, x.shape)
     noisy = jd.Randomized(lambda keys, x: net(jax.vmap(normal)(keys, x)))
-    assert jd.autoattack(noisy, x, y, 0.02, KEY, version="quick").after == {}
+    chance = jd.autoattack(noisy, x, y, 0.02, KEY, version="rand", draws=2)
+    assert "square" not in {check.name for check in chance.checks}
+    assert set(chance.after) == {"apgd-ce", "apgd-dlr"}
+    np.testing.assert_allclose(chance.after["apgd-dlr"], chance.curve.robust_accuracy, atol=1e-6)
+
+
+def test_single_draws_of_a_random_function_are_not_to_be_relied_on():
+    net, x, y = contract.batch()
+    normal = lambda key, x: x + 0.1 * jax.random.normal(key, x.shape)
+    noisy = jd.Randomized(lambda keys, x: net(jax.vmap(normal)(keys, x)))
+    weak = jd.autoattack(noisy, x, y, 0.02, KEY, version="quick")
+    assert not weak.reliable
+    (check,) = [check for check in weak.checks if check.name == "randomness"]
+    assert check.outcome == "fail"
+    assert "version='rand'" in check.says
+    assert "single draws" in weak.curve.warnings[0]
+    assert "surrogate=jaxdefense.eot" in weak.curve.warnings[0]
+    averaged = jd.autoattack(noisy, x, y, 0.02, KEY, version="rand", draws=2)
+    steady = jd.Randomized(lambda keys, x: net(x))  # random by its type alone
+    for result in (averaged, jd.autoattack(steady, x, y, 0.02, KEY, version="quick")):
+        assert "note" in [c.outcome for c in result.checks if c.name == "randomness"]
+    assert averaged.curve.warnings == ()

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from jaxdefense.evaluation import Evaluations, Robustness, interval
-from jaxdefense.evaluation.robustness import summarize, suspicions
+from jaxdefense.evaluation.robustness import fell, summarize, suspicions
 
 INF = np.inf
 
@@ -42,7 +42,7 @@ CORRECT = np.array([True, True, True, True, False])
 
 
 def test_what_breaks_at_one_radius_is_broken_at_every_larger_one():
-    robust, raw, smallest, distance = summarize(BROKEN, NORMS, CORRECT, RADII, nested=True)
+    robust, raw, smallest, distance = summarize(BROKEN, NORMS, CORRECT, RADII, RADII)
     np.testing.assert_allclose(robust, [0.8, 0.4, 0.4, 0.2])
     np.testing.assert_allclose(raw, [0.8, 0.4, 0.6, 0.4])
     np.testing.assert_allclose(smallest, [0.1, 0.1, 0.3, INF, 0])
@@ -52,7 +52,7 @@ def test_what_breaks_at_one_radius_is_broken_at_every_larger_one():
 def test_a_small_perturbation_counts_at_every_radius_that_holds_it():
     norms = NORMS.copy()
     norms[2, 3] = 0.15  # found at 0.3 only, but lies in the ball of 0.2 as well
-    robust, raw, smallest, distance = summarize(BROKEN, norms, CORRECT, RADII, nested=True)
+    robust, raw, smallest, distance = summarize(BROKEN, norms, CORRECT, RADII, RADII)
     np.testing.assert_allclose(robust, [0.8, 0.4, 0.2, 0.2])
     np.testing.assert_allclose(raw, [0.8, 0.4, 0.6, 0.4])
     assert smallest[2] == 0.2
@@ -62,11 +62,26 @@ def test_a_small_perturbation_counts_at_every_radius_that_holds_it():
 def test_rounding_outside_the_ball_does_not_move_an_example_to_the_next_radius():
     norms = NORMS.copy()
     norms[1, 1] = 0.1 + 1e-9
-    assert summarize(BROKEN, norms, CORRECT, RADII, nested=True)[2][1] == 0.1
+    assert summarize(BROKEN, norms, CORRECT, RADII, RADII)[2][1] == 0.1
+    norms[2, 3] = 0.1 + 1e-9  # found at 0.3; an 8-bit step is as far from 0.1 as float32 says
+    assert summarize(BROKEN, norms, CORRECT, RADII, RADII + 1e-8)[2][2] == 0.1
+
+
+def test_what_was_never_broken_withstands_an_infinite_radius():
+    radii, norms = np.array([0.1, INF]), np.array([[0, 0.4], [0, 0], [0, 0]])
+    broken = np.array([[False, True], [False, False], [False, False]])
+    correct = np.array([True, True, False])
+    robust, raw, smallest, distance = summarize(broken, norms, correct, radii, radii)
+    np.testing.assert_allclose(robust, [2 / 3, 1 / 3])
+    np.testing.assert_allclose(raw, robust)
+    np.testing.assert_allclose(smallest, [INF, INF, 0])
+    np.testing.assert_allclose(distance, [0.4, INF, 0])
+    fallen = fell(smallest, distance, radii)
+    np.testing.assert_array_equal(fallen, [[False, True], [False, False], [True, True]])
 
 
 def test_noise_levels_speak_for_themselves():
-    robust, raw, smallest, _ = summarize(BROKEN, NORMS, CORRECT, RADII, nested=False)
+    robust, raw, smallest, _ = summarize(BROKEN, NORMS, CORRECT, RADII)
     np.testing.assert_allclose(robust, raw)
     np.testing.assert_allclose(raw, [0.8, 0.4, 0.6, 0.4])
     np.testing.assert_allclose(smallest, [0.1, 0.1, 0.3, INF, 0])
@@ -74,8 +89,8 @@ def test_noise_levels_speak_for_themselves():
 
 def test_the_order_of_radii_only_orders_the_curve():
     order = np.array([2, 0, 3, 1, 1])
-    whole = summarize(BROKEN, NORMS, CORRECT, RADII, nested=True)
-    mixed = summarize(BROKEN[:, order], NORMS[:, order], CORRECT, RADII[order], nested=True)
+    whole = summarize(BROKEN, NORMS, CORRECT, RADII, RADII)
+    mixed = summarize(BROKEN[:, order], NORMS[:, order], CORRECT, RADII[order], RADII[order])
     for index, (one, other) in enumerate(zip(whole, mixed, strict=True)):
         np.testing.assert_allclose(one[order] if index < 2 else one, other)
 

@@ -38,6 +38,20 @@ def frozen(seed=0, **fields):
     return jd.Frozen(Flat(**fields), Flat(**fields).init(jax.random.key(seed), X))
 
 
+def edited(change):
+    """As if the module's code had been changed in its file: name and settings are the same."""
+
+    class Flat(nn.Module):
+        classes: int = 3
+
+        @nn.compact
+        def __call__(self, x, scale=1.0):
+            return scale * nn.Dense(self.classes)(change(x).reshape(len(x), -1))
+
+    Flat.__qualname__ = "Flat"
+    return frozen().replace(module=Flat())
+
+
 NET = frozen()
 Y = np.asarray(NET(X).argmax(-1))
 
@@ -95,6 +109,9 @@ CHANGES = {
     "steps": {"attack": jd.attacks.bim(steps=4)},
     "loss": {"attack": jd.attacks.bim(steps=3, loss=jd.losses.margin)},
     "ball": {"attack": jd.attacks.bim(jd.l2, steps=3)},
+    "what eps is": {"attack": dataclasses.replace(BIM, minimal=True)},
+    "code": {"deployed": edited(lambda x: jnp.clip(x, 0.1, 0.9))},
+    "code of the gradient alone": {"deployed": edited(lambda x: jax.lax.stop_gradient(x))},
     "key": {"key": jax.random.key(1)},
     "a pixel": {"x": X.at[0, 0, 0, 0].set(0.5)},
     "a label": {"y": np.where(np.arange(6) == 0, (Y + 1) % 3, Y)},
@@ -115,6 +132,19 @@ def test_any_change_is_measured_anew(kept, measured, change):
     recall(kept, **inputs)
     assert not measured
     recall(kept, **(inputs | CHANGES[change]))
+    assert len(measured) == 1
+
+
+def test_a_minimum_norm_attack_and_the_same_at_a_radius_are_not_confused(tmp_path, measured):
+    fmn = jd.attacks.fmn(steps=3)
+    for attack in (fmn, jd.attacks.at_radius(fmn, jd.linf)):
+        recall(tmp_path, attack, NET, X, Y, RADII, KEY, frozen(seed=1))
+    assert len(measured) == 2
+
+
+def test_code_that_computes_the_same_is_the_same(tmp_path, measured):
+    recall(tmp_path, BIM, NET, X, Y, RADII, KEY)
+    recall(tmp_path, BIM, edited(lambda x: x), X, Y, RADII, KEY)
     assert len(measured) == 1
 
 

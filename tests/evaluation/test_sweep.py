@@ -18,7 +18,9 @@ from flax import nnx
 import jaxdefense as jd
 from jaxdefense.attacks import Attack, Cost, Search, Stage
 from jaxdefense.attacks.attack import launch
+from jaxdefense.attacks.probe import _ANSWER
 from jaxdefense.attacks.search import begin, keep
+from jaxdefense.classifiers import fold
 from jaxdefense.losses import cross_entropy
 from tests.conftest import Linear
 
@@ -326,10 +328,10 @@ def guarded(keys, x):
 
 
 def fitting():
-    """An attack that fits the noise of its own keys perfectly."""
+    """An attack that fits the noise perfectly that its own keys bring."""
 
     def finish(keys, probe, state, x, goal, eps):
-        point = x.at[:, 0, 0, 0].set(secret(keys))
+        point = x.at[:, 0, 0, 0].set(secret(fold(keys, _ANSWER)))
         return keep(begin(point), point, probe.read(keys, point, goal))
 
     search = Search(lambda keys, probe, x, goal, eps: begin(x), lambda *a: a[2], finish)
@@ -480,7 +482,8 @@ def test_without_early_exit_the_cost_is_the_formula():
     rows = 6 * 4
     assert result.knowledge == "surrogate"
     assert result.evaluations.gradients == rows * attack.cost.gradients == rows * 8
-    assert result.evaluations.forwards == 7 + rows * (attack.cost.forwards + 1)
+    # Each repeat's image is scored, and the best once more.
+    assert result.evaluations.forwards == 7 + rows * (attack.cost.forwards + 2 + 1)
 
 
 def test_early_exit_costs_less_and_breaks_the_same():
@@ -657,3 +660,7 @@ def test_a_surrogate_may_know_more_classes():
     wide = Linear.classifier(Linear.weights(seed=4, classes=5))
     result = jd.sweep(PGD, Linear.classifier(WEIGHTS), IMAGES, LABELS, GRID, KEY, wide)
     assert result.clean_accuracy == 1
+    x_adv = PGD(jd.example_keys(KEY, len(IMAGES)), wide, IMAGES, LABELS, GRID[-1])
+    fooled = Linear.classifier(WEIGHTS)(x_adv).argmax(-1) != LABELS
+    assert (result.broken_by[:, -1] != "")[np.asarray(fooled)].all()
+    assert result.evaluations.gradients > 0

@@ -171,17 +171,21 @@ def test_a_nested_find_is_credited_to_its_attack():
     assert result.raw_accuracy[1] == 1
 
 
-def test_random_defences_are_credited_to_the_whole_line_up():
+def test_each_attack_on_a_random_defence_is_scored_and_credited_by_itself():
     noisy = jd.Randomized(
         lambda keys, x: Linear.classifier(Linear.weights(classes=2))(
             x + 0.01 * jax.vmap(lambda k: jax.random.normal(k, x.shape[1:]))(keys)
         )
     )
-    _, x, y, _ = linear()
+    _, x, y, distance = linear(12)
     line_up = attacks.strongest(weak("half", 0.5), weak("all", 1.0))
-    result = jd.sweep(line_up, noisy, x, y, [0.3], KEY)
-    assert set(result.broken_by.ravel()) <= {"", line_up.name}
-    assert (result.broken_by == line_up.name).any()
+    eps = [1.2 * float(np.median(distance)) / np.sqrt(x[0].size)]
+    result = jd.sweep(line_up, noisy, x, y, eps, KEY)
+    alone = jd.sweep(weak("half", 0.5), noisy, x, y, eps, KEY)
+    assert set(result.broken_by.ravel()) <= {"", "half", "all"}
+    np.testing.assert_array_equal(result.broken_by == "half", alone.broken_by == "half")
+    assert (result.broken_by == "all").any()
+    assert result.accuracy_after(line_up.labels)["half"] == alone.robust_accuracy
 
 
 @pytest.mark.parametrize("grid", [[0.0], [0.0, 0.0]])
@@ -199,3 +203,76 @@ def test_dlr_with_two_classes_is_the_margin_and_the_sweep_says_so(classes, said)
     attack = attacks.pgd(jd.linf, 3, loss=jd.losses.dlr)
     warnings = jd.sweep(attack, classifier, x, y, [0.3], KEY).warnings
     assert [said in w for w in warnings] == ([True] if said else [])
+
+
+# ------------------------------------------------------- where another function is what is scored
+
+LAW = 0.03
+WEIGHTS = np.asarray(Linear.weights(classes=2))
+COARSE = {"pgd": attacks.pgd(steps=3), "fgsm": attacks.fgsm(), "l2": attacks.pgd(jd.l2, 3)}
+
+
+def only_grey_fools(x):
+    """Right everywhere but on images of one grey level."""
+    flat = jnp.ptp(x, axis=(1, 2, 3)) < 1e-3
+    score = jnp.where(flat, -1.0, 1.0)
+    return jnp.stack([score, -score], -1)
+
+
+@pytest.mark.parametrize("method", ["nested", "grid"])
+def test_every_attack_of_a_line_up_is_scored_on_what_is_deployed(method):
+    """The surrogate likes the first attack's image better; the second's is what fools."""
+    bright = lambda x: jnp.stack([-(s := 20 * (x.mean((1, 2, 3)) - 0.6)), s], -1)
+    x = jnp.asarray(np.random.default_rng(0).uniform(0.0, 0.3, (5, 4, 4, 1)).astype(np.float32))
+    y, radii = jnp.zeros(5, int), [0.2, 0.6]
+    run = lambda attack: jd.sweep(attack, only_grey_fools, x, y, radii, KEY, bright, method=method)
+    fgsm, grey = attacks.fgsm(), attacks.grey(level=0.5)
+    assert run(grey).robust_accuracy[-1] == 0
+    assert run(fgsm).robust_accuracy[-1] == 1
+    both = run(attacks.strongest(fgsm, grey))
+    assert both.robust_accuracy[-1] == 0
+    assert set(both.broken_by[:, -1]) == {"grey"}
+    assert both.accuracy_after(["fgsm", "grey"])["fgsm"][-1] == 1
+
+
+@pytest.mark.parametrize("name", COARSE)
+@pytest.mark.parametrize("seed", range(3))
+def test_more_restarts_and_attacks_never_help_the_defender_of_a_transfer(name, seed):
+    net, x, y = contract.batch(count=24, seed=seed)
+    other, *_ = contract.batch(seed=seed + 10)
+    attack, key = COARSE[name], jax.random.key(seed)
+    eps = LAW * (8 if name == "l2" else 2)
+    broken = lambda attack: np.isfinite(
+        jd.sweep(attack, net, x, y, [eps], key, other, method="grid").smallest_radius
+    )
+    alone = broken(attack)
+    again = broken(attacks.restarts(attack, 4))
+    assert (again >= alone).all()
+    longer = attacks.mifgsm(attack.ball, 5)
+    assert (broken(attacks.strongest(longer, attack)) >= alone | broken(longer)).all()
+
+
+def test_some_restart_is_what_transfers():
+    """So that the law above is not one of zeros."""
+    net, x, y = contract.batch(count=24)
+    other, *_ = contract.batch(seed=10)
+    run = lambda attack: jd.sweep(attack, net, x, y, [0.2], KEY, other, method="grid")
+    one, many = run(attacks.pgd(steps=3)), run(attacks.restarts(attacks.pgd(steps=3), 8))
+    assert many.robust_accuracy[0] < one.robust_accuracy[0] < 1
+    # One forward pass more for each repeat, and one for the clean images and the last answer.
+    repeats = many.evaluations.forwards - len(x)
+    assert repeats % (len(x) * one.clean_accuracy) == 0
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_the_closest_find_that_fools_what_is_deployed_is_kept(order):
+    """Of two minimum-norm attacks the one that stops on the surrogate's boundary is too short."""
+    net, x, y, distance = linear(count=12)
+    x, y = x[y == 0], y[y == 0]
+    further = 0.5 * float(distance.min()) * np.linalg.norm(WEIGHTS[:, 1] - WEIGHTS[:, 0])
+    deployed = lambda x: net(x) + jnp.array([[further, 0.0]])
+    pair = (overshooting(1.05), overshooting(3.0))[::order]
+    run = lambda attack: jd.sweep(attack, deployed, x, y, [6.9], KEY, net)
+    alone = [run(attack).robust_accuracy[0] for attack in pair]
+    both = run(attacks.strongest(*pair))
+    assert max(alone) > min(alone) == both.robust_accuracy[0]
