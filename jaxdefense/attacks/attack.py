@@ -66,7 +66,7 @@ class Attack:
         Args:
             keys: one key, or one for each example ``[b]``.
             classifier: any callable ``x -> logits``.
-            x: images ``[b, h, w, c]`` in [0, 1].
+            x: images ``[b, h, w, c]`` in [0, 1]; of half precision they are made float32 first.
             y: labels ``[b]`` (int); for a targeted loss the targets.
             eps: radii ``[b]`` or one number, in pixel units. Rows with eps 0 come back unchanged.
 
@@ -94,14 +94,17 @@ class Attack:
             raise InputError(f"{len(x)} images but labels of shape {y.shape}: give one per image")
         checks.check_dtype(x.dtype)
         if not isinstance(x, jax.core.Tracer):
-            checks.check_range(float(jnp.nanmin(x)), float(jnp.nanmax(x)))
+            with jax.ensure_compile_time_eval():  # also where jit closes over the images
+                low, high = float(jnp.nanmin(x)), float(jnp.nanmax(x))
+            checks.check_range(low, high)
         # Half precision cannot tell 1/255 from its neighbours near 1.
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if not isinstance(eps, jax.core.Tracer):
             checks.check_radii(np.atleast_1d(np.asarray(eps)), self.ball, x[0].size)
-        if jnp.size(eps) not in (1, len(x)):
-            raise InputError(f"{len(x)} images but {jnp.size(eps)} radii: give one, or one each")
-        eps = jnp.broadcast_to(jnp.asarray(eps, x.dtype).ravel(), x.shape[:1])
+        eps = jnp.asarray(eps, x.dtype).ravel()
+        if eps.size not in (1, len(x)):
+            raise InputError(f"{len(x)} images but {eps.size} radii: give one, or one each")
+        eps = jnp.broadcast_to(eps, x.shape[:1])
         keys = as_keys(keys, len(x))
         arrays, static = split(classifier)
         if not isinstance(y, jax.core.Tracer) and y.ndim == 1:
@@ -126,8 +129,7 @@ class Attack:
     def settings(self) -> str:
         """All that decides what the attack does, as one line."""
         of = lambda s: f"{s.search.settings} steps={s.steps} {named(s.loss)} {named(s.target)}"
-        whole = f"{self.name} {self.ball} minimal={self.minimal} on_grid={self.on_grid}"
-        return "; ".join([whole, *map(of, self.stages)])
+        return "; ".join([self.name, *map(of, self.stages)])
 
     def __repr__(self) -> str:
         return f"Attack({self.name})" if self.ball is None else f"Attack({self.name}, {self.ball})"
@@ -149,7 +151,8 @@ def _check_labels(y: Labels, static: Static, arrays, keys: Keys, x: Images) -> N
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise InputError(f"y has dtype {y.dtype}, but labels are integers: use y.astype(int)")
     logits = _answers.eval_shape(static, arrays, keys, x)  # traced once for each shape
-    low, high = int(y.min()), int(y.max())
+    with jax.ensure_compile_time_eval():
+        low, high = int(y.min()), int(y.max())
     if logits.ndim == 2 and not 0 <= low <= high < logits.shape[-1]:
         raise InputError(
             f"y has labels from {low} to {high}, but the classifier has {logits.shape[-1]} classes "
@@ -206,6 +209,10 @@ def launch(
         found, cost = run(stage, keys_here, classifier, x, y, eps, standing(state), index - first)
         if score is not None:
             found = found._replace(fooled=score(found.best))
+        if score is not None and attack.minimal and attack.ball is not None:
+            # What fools here may be what the search took for a failure, by its margin.
+            length = attack.ball.norm(found.best - x)
+            found = found._replace(ahead=jnp.where(found.fooled, -length, found.ahead))
         better = stronger(found, state)
         if active is not None:
             better &= active & ~state.fooled

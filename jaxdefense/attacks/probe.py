@@ -15,7 +15,7 @@ from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Logits, L
 
 # Two compiled programs may differ by this share of the largest logit; in less than float32 by some
 # of its last digits.
-_TIE, _DIGITS = 1e-5, 4
+_TIE, _DIGITS, _MOST = 1e-5, 4, 0.05
 # A logit so many times those that decide is no answer but a class that is masked out.
 _MASKED = 100.0
 # Folded in for what the classifier draws, so that it shares no random numbers with a search.
@@ -64,11 +64,11 @@ def tie(logits: Logits, truth: Labels, rounding: float = 0.0) -> PerExample:
         logits, truth: of each image.
         rounding: of the least precise floats on the way to the logits.
     """
-    share = max(_TIE, _DIGITS * rounding)
+    share = max(_TIE, min(_DIGITS * rounding, _MOST))
     own = jax.nn.one_hot(losses.hard_labels(truth), logits.shape[-1], dtype=bool)
     best = jnp.abs(jnp.where(own, -jnp.inf, logits).max(-1))
     deciding = jnp.maximum(jnp.abs(jnp.where(own, logits, 0.0)).max(-1), best)
-    return share * jnp.minimum(jnp.abs(logits).max(-1), _MASKED * deciding)
+    return jnp.minimum(share * jnp.abs(logits).max(-1), max(share, _MASKED * _TIE) * deciding)
 
 
 def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = False) -> Probe:

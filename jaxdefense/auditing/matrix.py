@@ -137,8 +137,9 @@ class Matrix:
 
     def _until(self, chosen: np.ndarray) -> Robustness:
         """The worst case so far, with nothing left to break of the images that are not chosen."""
-        smallest = np.where(chosen, self.worst.smallest_radius, 0.0)
-        return dataclasses.replace(self.worst, smallest_radius=smallest)
+        only = lambda known: np.where(chosen, known, 0.0)
+        smallest, distance = only(self.worst.smallest_radius), only(self.worst.distance)
+        return dataclasses.replace(self.worst, smallest_radius=smallest, distance=distance)
 
     def _sweep(
         self,

@@ -1,15 +1,13 @@
 """The clean pass: what is classified correctly, and what cannot be evaluated at all."""
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
 
-from jaxdefense import checks, typing
+from jaxdefense import checks, jaxprs, typing
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import InputError, JaxdefenseError
@@ -50,8 +48,9 @@ def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> boo
     def traced() -> tuple[list[np.ndarray], bool]:
         call = lambda arrays, keys, x: apply(join(list(arrays), static), keys, x)
         closed = jax.make_jaxpr(call)(arrays, keys, x)
-        leaves = any(_leaves(equation.primitive.name) for equation in _equations(closed.jaxpr))
-        return [*map(_numbers, closed.consts), *_literals(closed.jaxpr)], leaves
+        names = {equation.primitive.name for equation in jaxprs.equations(closed.jaxpr)}
+        leaves = any(map(_leaves, names))
+        return list(jaxprs.constants(closed)), leaves
 
     try:
         (constants, leaves), (again, _) = traced(), traced()
@@ -78,32 +77,6 @@ def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> boo
 def _leaves(primitive: str) -> bool:
     """Whether the name is that of a call into other code, or of a generator with a state."""
     return any(part in primitive for part in ("callback", "ffi", "custom_call", "rng_uniform"))
-
-
-def _numbers(constant: Any) -> np.ndarray:
-    """A constant of a program as numbers; a PRNG key is none by itself."""
-    if jnp.issubdtype(getattr(constant, "dtype", float), jax.dtypes.prng_key):
-        constant = jax.random.key_data(constant)
-    return np.asarray(constant)
-
-
-def _literals(jaxpr: Any) -> Iterator[np.ndarray]:
-    """The numbers written into a program, those of its parts included."""
-    for equation in _equations(jaxpr):
-        yield from (np.asarray(atom.val) for atom in equation.invars if isinstance(atom, Literal))
-
-
-def _equations(jaxpr: Any) -> Iterator[Any]:
-    """The operations of a program, those of its parts included."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for part in jax.tree.leaves(list(equation.params.values()), is_leaf=_has_equations):
-            if _has_equations(part):
-                yield from _equations(getattr(part, "jaxpr", part))
-
-
-def _has_equations(part: Any) -> bool:
-    return hasattr(part, "eqns") or hasattr(getattr(part, "jaxpr", None), "eqns")
 
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:

@@ -37,7 +37,7 @@ class Finds:
         index: ``[n]``: of the smallest radius at which the example is broken; e where at none.
         norm: ``[n]``: of the smallest fooling perturbation; inf where none.
         by: ``[n, e]``: the unit that broke it at each radius; -1 where none.
-        gradients, forwards, violations, attempts: what was spent and what was wrong.
+        gradients, forwards, violations, attempts, doubted, fell: as in `Measured`.
 
     Args:
         count: how many examples.
@@ -55,6 +55,7 @@ class Finds:
         self.norm = np.full(count, np.inf)
         self.by = np.full((count, len(radii)), -1)
         self.gradients = self.forwards = self.violations = self.attempts = 0
+        self.doubted = self.fell = 0
 
     def add(self, example: int, norm: float, unit: int) -> None:
         """A perturbation that fools."""

@@ -31,6 +31,8 @@ class Measured(NamedTuple):
             of stages where they ran together.
         gradients, forwards: evaluations spent.
         attempts, violations: images that attacks returned, and how many broke the rules.
+        doubted, fell: how many that withstood the largest radius were tried at a smaller one, and
+            how many fell there.
     """
 
     broken: np.ndarray
@@ -40,6 +42,8 @@ class Measured(NamedTuple):
     forwards: int
     attempts: int
     violations: int
+    doubted: int = 0
+    fell: int = 0
 
 
 def measure(
@@ -111,7 +115,7 @@ def _run(program, found, images, labels, pairs, columns, key, size, report) -> M
                 length = norm64(attack.ball, clean, x_adv)
                 if is_random(deployed) and not attack.minimal:
                     # What fools a random function once need not do so at another radius.
-                    length = eps
+                    length = np.minimum(eps, norm64(attack.ball, 0 * clean, 1 + 0 * clean))
             success = result.fooled[keep] & valid
             found.norms[example, column] = length
             found.broken[example, column] = success

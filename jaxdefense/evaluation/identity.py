@@ -16,6 +16,8 @@ from jaxdefense.attacks.attack import Attack
 from jaxdefense.classifiers import Static, apply, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.robustness import Robustness
+from jaxdefense.jaxprs import constants
+from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, example_keys
 
 # Raised whenever the same settings may give other numbers than before.
@@ -50,9 +52,12 @@ def identity(
             "it: give its Search a settings text that says all it does, use named functions as "
             "losses, or call sweep()"
         )
-    device, precision = jax.default_backend(), jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    with float32_products():
+        precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
+    whole = f"{attack.settings} {attack.ball} {attack.minimal} {attack.on_grid}"
+    device = jax.default_backend()
     digest = hashlib.sha256(
-        f"{VERSION} {method} {attack.settings} {jax.__version__} {device} {precision}".encode()
+        f"{VERSION} {method} {whole} {jax.__version__} {device} {precision}".encode()
     )
     for function in (deployed, surrogate):
         arrays, static = split(function)
@@ -60,7 +65,7 @@ def identity(
         named, text = _structure(static.treedef), repr(static.treedef)
         text = named if " at 0x" in text else text
         leaves = [_named(leaf) if callable(leaf) else leaf for leaf in static.leaves]
-        digest.update(f"{text} {tuple(leaves)} {_program(static, arrays, x)}".encode())
+        digest.update(f"{text} {tuple(leaves)} {_program(static, arrays, x, precision)}".encode())
         for array in arrays:
             _update(digest, array)
     if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -71,14 +76,18 @@ def identity(
     return digest.hexdigest()
 
 
-def _program(static: Static, arrays: Sequence[jax.Array], x: np.ndarray) -> str:
+def _program(
+    static: Static, arrays: Sequence[jax.Array], x: np.ndarray, precision: str | None
+) -> str:
     """What a function computes, and its gradient: names do not tell when code was changed."""
     like = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
-    return _traced(static, like, tuple(x.shape[1:]))
+    return _traced(static, like, tuple(x.shape[1:]), str(precision))
 
 
 @functools.lru_cache(64)
-def _traced(static: Static, like: tuple[Any, ...], shape: tuple[int, ...]) -> str:
+def _traced(
+    static: Static, like: tuple[Any, ...], shape: tuple[int, ...], precision: str | None
+) -> str:
     def forward(arrays, keys, x):
         return apply(join(list(arrays), static), keys, x)
 
@@ -91,7 +100,12 @@ def _traced(static: Static, like: tuple[Any, ...], shape: tuple[int, ...]) -> st
     for function in (backward, forward):
         # Where it cannot be differentiated, or not traced, what comes of that is told elsewhere.
         with contextlib.suppress(Exception):
-            return _ADDRESS.sub("", str(jax.make_jaxpr(function)(like, keys, images)))
+            with float32_products():
+                traced = jax.make_jaxpr(function)(like, keys, images)
+            written = hashlib.sha256()
+            for number in constants(traced):
+                _update(written, number)
+            return _ADDRESS.sub("", str(traced)) + written.hexdigest()
     return ""
 
 

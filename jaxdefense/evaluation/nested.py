@@ -4,9 +4,10 @@ Balls are nested, so an example needs no attack at a radius above one at which i
 gradients guess how far each example's boundary is. The attack starts a little above that, from
 where the guess points; once it fools, the radius shrinks to about where it begins to fail
 (`slots`); then one full run from scratch just below, the same that ``method="grid"`` makes there,
-shows that nothing more is found. Where even the largest radius is withstood, a few are tried at
-smaller ones, lest an attack that loses its way at large radii be believed. Survivors go to the next
-attack of a line-up at that radius and no other. Slots that fall free take the next row at once.
+shows that nothing more is found. Where even the largest radius is withstood, one in sixteen is
+tried at a smaller one: if it falls, the attack loses its way at large radii, and the result says
+so. Survivors go to the next attack of a line-up at that radius and no other. Slots that fall free
+take the next row at once.
 
 Only what the attack itself reads counts as found, checked and scored as any other image. Attacks
 without gradients do without the guess: they start at the largest radius.
@@ -34,9 +35,8 @@ SHORT = 5
 ABOVE = 1.4
 # Where nothing has fooled yet, the next radius is so many times the last.
 GROWTH = 1.4
-# Of what withstood every radius, so many and one in so many are tried at a smaller one, too; where
-# one in so many of those falls there, the attack is worse at large radii, and all are.
-FEW, ONE_IN, FALLEN = 4, 16, 8
+# One in so many of those that withstand the largest radius is tried at a smaller one, too.
+ONE_IN = 16
 
 
 class Engine(Rows):
@@ -98,48 +98,30 @@ class Engine(Rows):
                     middle = (low + known) // 2
                     yield Task(example, beyond(low) if known == len(radii) else middle)
 
-        def search(examples: Iterable[int]) -> None:
-            queue = deque(first(i) for i in examples if finds.index[i] > 0)
+        queue = deque(first(i) for i in examples if finds.index[i] > 0)
+        self.work(program, unit, attempt, queue, follow)
+        if not upward and not whole:
+            # By its own index, so that no image's outcome depends on the others.
+            standing = [i for i in examples if i % ONE_IN == 0 and finds.index[i] == len(radii)]
+            tasks = [self._below(i, failed, start.get(i, 0)) for i in standing]
+            queue = deque(task for task in tasks if task is not None)
+            tried = [task.example for task in queue]
             self.work(program, unit, attempt, queue, follow)
+            finds.doubted += len(tried)
+            finds.fell += int((finds.index[tried] < len(radii)).sum())
 
-        search(examples)
-        if attempt == 0 and not upward and not whole:
-            standing = [int(i) for i in examples if finds.index[i] == len(radii)]
-            if self._fall_below(program, unit, standing, failed, start):
-                upward = True
-                search(standing)
+    def _below(self, example: int, failed: set[tuple[int, int]], start: int) -> Task | None:
+        """A radius that an example has not been tried at, well below the largest.
 
-    def _fall_below(
-        self,
-        program: Program,
-        unit: int,
-        standing: list[int],
-        failed: set[tuple[int, int]],
-        start: dict[int, int],
-    ) -> bool:
-        """Whether examples that withstood every radius fall at a smaller one nevertheless.
-
-        Those that are most likely to are asked: the ones of smallest margin, which come last; half
-        of them a little above their guessed distance, the others here and there.
+        A little above its guessed distance for one half of them, anywhere for the other.
         """
-        radii = self.finds.radii
-        count = min(len(standing), FEW + len(standing) // ONE_IN)
+        radii, place = self.finds.radii, example // ONE_IN
         below = int(np.searchsorted(radii, radii[-1] / GROWTH, side="right"))
-        queue: deque[Task] = deque()
-        for place, example in enumerate(standing[len(standing) - count :]):
-            fresh = [r for r in range(below) if (example, r) not in failed]
-            near = [r for r in fresh if 1.2 * radii[r] <= radii[start.get(example, 1) - 1]]
-            if fresh:
-                chosen = near[-1] if near and place % 2 == 0 else fresh[place * len(fresh) // count]
-                queue.append(Task(example, chosen, shrink=False))
-        tried, fallen = len(queue), []
-
-        def note(answer: Answer) -> Iterable[Task]:
-            fallen.extend([answer.task.example] if answer.success else [])
-            return ()
-
-        self.work(program, unit, 0, queue, note)
-        return len(fallen) > 0 and len(fallen) * FALLEN >= tried
+        fresh = [r for r in range(below) if (example, r) not in failed]
+        near = [r for r in fresh if 1.2 * radii[r] <= radii[max(start, 1) - 1]]
+        if not fresh:
+            return None
+        return Task(example, near[-1] if near and place % 2 == 0 else fresh[place % len(fresh)])
 
     def _worth_a_guess(self, stage: Stage, whole: bool) -> bool:
         """There are radii to choose from, and the attacker has gradients."""
@@ -203,5 +185,6 @@ def nested(
     by[:, positive] = finds.by[:, column]
     norms[:] = finds.norm[:, None]
     return Measured(
-        broken, norms, by, finds.gradients, finds.forwards, finds.attempts, finds.violations
-    )
+        broken, norms, by, finds.gradients, finds.forwards, finds.attempts, finds.violations,
+        finds.doubted, finds.fell,
+    )  # fmt: skip

@@ -77,9 +77,16 @@ def watch(folder: str | os.PathLike[str]) -> None:
     global _watch
     if _watch is None:
         base = Path(folder) / "processes"
-        base.mkdir(parents=True, exist_ok=True)
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+            since = _now(base)
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written ({error.strerror or error}), through which processes "
+                "share their work: name a folder that all can write"
+            ) from None
         own, count = jax.process_index(), jax.process_count()
-        _watch = Watch(base, own, count, _now(base), _PATIENCE, _LATE)
+        _watch = Watch(base, own, count, since, _PATIENCE, _LATE)
         _watch.start()
         atexit.register(_watch.finish)
 
@@ -157,8 +164,9 @@ class Watch(threading.Thread):
     def end(self, other: int) -> None:
         """Ends this process, from whichever thread."""
         print(
-            f"error: process {other} of {self.count} gave no sign of life for {self.patience:g} s: "
-            f"it has died. Finished blocks are kept in {self.base.parent}; run the same command "
+            f"error: process {other} of {self.count} gave no sign of life for {self.patience:g} s "
+            f"(at first {self.startup:g} s): it has died. Finished blocks are kept in "
+            f"{self.base.parent}; run the same command "
             "again, with any number of processes, to go on from them",
             file=sys.stderr,
             flush=True,

@@ -235,6 +235,8 @@ def suspicions(
     norm: str,
     violations: int,
     attempts: int,
+    doubted: int = 0,
+    fell: int = 0,
 ) -> tuple[str, ...]:
     """What a strict reader would say about the numbers, as plain sentences."""
     said = []
@@ -247,6 +249,12 @@ def suspicions(
         said.append(
             f"raw accuracy rises with eps (at {', '.join(f'{r:g}' for r in at)}): the attack is "
             "weak there; more steps, restarts or another loss would find more"
+        )
+    # One is chance, as above.
+    if fell > max(1, doubted // 16):
+        said.append(
+            f"{fell} of {doubted} images that had withstood the largest radius fell at a smaller "
+            "one: the attack loses its way at large radii; method='grid' looks at each radius"
         )
     if norm == "linf":
         bound = np.bincount(y).max() / len(y)

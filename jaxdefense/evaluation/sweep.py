@@ -75,9 +75,9 @@ def sweep(
         surrogate: what the attacker differentiates; the deployed function by default (white-box).
             Passing the bare classifier of a purified one gives the oblivious attack.
         method: ``"nested"``: each example is searched for its smallest broken radius, so that many
-            radii cost little more than one; at no radius weaker than ``"grid"`` but by chance
-            (a few examples that withstand all are tried at smaller radii, and all of them where
-            that breaks any). Where success on the attacked function is not what is
+            radii cost little more than one. It takes an attack to be no worse at larger radii: one
+            in sixteen of the examples that withstand all is tried at a smaller one, and a warning
+            says where that breaks them. Where success on the attacked function is not what is
             scored (a surrogate, a random defence) it goes upwards through the radii instead and
             lets examples go once they are broken. ``"grid"``: every (example, radius) pair from
             scratch, the radii folded into the batch of one compiled program; gives the raw curve.
@@ -85,8 +85,9 @@ def sweep(
             backend, and halved where the device has not the memory.
         progress: show a progress bar with the time left; None: where there is a terminal.
         resume: a folder for finished blocks of examples. A run that was killed takes up what it
-            finds there; several processes (`jax.distributed`) share the work through it. Functions
-            must be pytrees of arrays then, as for `recall`.
+            finds there; several processes (`jax.distributed`) share the work through it, and from
+            then on one that dies ends the others. Functions must be pytrees of arrays then, as for
+            `recall`.
         after: what an earlier sweep found of the same function, images and radii. Only what it
             left standing is attacked, and the result is the worst of both.
 
@@ -233,6 +234,7 @@ def sweep(
         both = np.minimum(smallest, known), np.minimum(distance, after.distance)
         told = (1 - fell(*both, grid).mean(0),) * 2
     norm = "sigma" if attack.ball is None else attack.ball.name
+    counts = (found.violations, found.attempts, found.doubted, found.fell)
     knowledge = "white-box" if white_box or knows(attacked, deployed) else "surrogate"
     result = Robustness(
         radii=grid,
@@ -255,7 +257,7 @@ def sweep(
         seed=tuple(int(word) for word in np.asarray(jax.random.key_data(key)).ravel()),
         violations=found.violations,
         warnings=(
-            *suspicions(*told, grid, labels, norm, found.violations, found.attempts),
+            *suspicions(*told, grid, labels, norm, *counts),
             *single_draws(attack, deployed, attacked),
             *undefined_losses(attack, lambda: count_classes(attacked, images, key)),
         ),

@@ -116,6 +116,6 @@ def share(
         part = future.result()
         for name in ("broken", "norms", "by"):
             getattr(whole, name)[mask] = getattr(part, name)[mask]
-        spent = ("gradients", "forwards", "attempts", "violations")
+        spent = ("gradients", "forwards", "attempts", "violations", "doubted", "fell")
         whole = whole._replace(**{n: getattr(whole, n) + getattr(part, n) for n in spent})
     return whole

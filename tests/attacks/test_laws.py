@@ -199,3 +199,17 @@ def test_an_answer_of_nan_is_found_by_a_search():
     fragile = lambda z: jnp.where((z != x).any((1, 2, 3))[:, None], jnp.nan, net(z))
     x_adv = attacks.fgsm()(KEY, fragile, x, y, 0.01)
     assert jnp.isnan(fragile(x_adv)).all()
+
+
+def test_an_attack_may_be_jitted_with_images_and_labels_closed_over():
+    net, x, y = contract.batch()
+    plain = PGD(KEY, net, x, y, 0.02)
+    inside = jax.jit(lambda key: PGD(key, net, x, y, [0.02]))(KEY)
+    np.testing.assert_allclose(inside, plain, atol=1e-6)
+    mapped = jax.vmap(lambda eps: PGD(KEY, net, x, y, eps))(jnp.array([0.02, 0.02]))
+    np.testing.assert_allclose(mapped[1], plain, atol=1e-6)
+
+
+def test_settings_of_an_attack_are_what_checkpoints_were_saved_with():
+    """Networks that were trained against attacks are found again by this text."""
+    assert attacks.pgd(steps=7).settings.startswith("pgd-7; linf step_size=")

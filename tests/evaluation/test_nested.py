@@ -81,6 +81,18 @@ def test_what_cannot_be_broken_withstands_an_infinite_radius(attack, method):
         np.testing.assert_array_equal(again.robust_accuracy, 1)
 
 
+def test_what_breaks_a_random_function_at_an_infinite_radius_is_credited():
+    shaken = lambda key, x: x + 0.05 * jax.random.normal(key, x.shape)
+    noisy = jd.Randomized(lambda keys, x: brightness(jax.vmap(shaken)(keys, x)))
+    x, y = jnp.full((4, 4, 4, 1), 0.2), jnp.zeros(4, int)
+    averaged = jd.eot(noisy, 2)
+    found = jd.sweep(attacks.pgd(steps=6), noisy, x, y, [0.01, np.inf], KEY, averaged)
+    assert found.robust_accuracy.tolist() == [1, 0]
+    assert (found.broken_by[:, 1] == "pgd-6").all()
+    again = jd.sweep(attacks.fgsm(), noisy, x, y, [0.01, np.inf], KEY, averaged, after=found)
+    assert again.robust_accuracy[1] == 0
+
+
 def lost_at_large_radii(limit):
     """Walks with the sign of the true class, but stays where it is at radii from `limit` on."""
 
@@ -96,18 +108,26 @@ def lost_at_large_radii(limit):
     return Attack("lost", (Stage(Search(init, step, settings="lost"), 6, cross_entropy),), jd.linf)
 
 
+def brightness(x):
+    score = 20 * (x.mean((1, 2, 3)) - 0.5)
+    return jnp.stack([-score, score], -1)
+
+
 @pytest.mark.parametrize("radii", [[0.1, 0.3], [0.05, 0.1, 0.3], np.linspace(0.02, 0.6, 30)])
 def test_an_attack_that_is_worse_at_large_radii_is_not_believed_there(radii):
-    offsets = np.linspace(-0.2, 0.2, 40)
-    x = np.broadcast_to(0.5 + offsets[:, None, None, None], (40, 4, 4, 1)).astype(np.float32)
+    offsets = np.random.default_rng(0).uniform(-0.2, 0.2, 1600)
+    x = np.broadcast_to(0.5 + offsets[:, None, None, None], (1600, 4, 4, 1)).astype(np.float32)
     y = (offsets > 0).astype(int)
-    brightness = lambda x: jnp.stack([-(s := 20 * (x.mean((1, 2, 3)) - 0.5)), s], -1)
-    nested, grid = (
-        jd.sweep(lost_at_large_radii(0.15), brightness, x, y, radii, KEY, method=method)
-        for method in ("nested", "grid")
-    )
-    assert grid.robust_accuracy.min() < 0.8
-    np.testing.assert_allclose(nested.robust_accuracy, grid.robust_accuracy, atol=0.051)
+    run = lambda attack, **options: jd.sweep(attack, brightness, x, y, radii, KEY, **options)
+    nested, grid = (run(lost_at_large_radii(0.15), method=m) for m in ("nested", "grid"))
+    assert grid.robust_accuracy.min() < nested.robust_accuracy.min() - 0.02
+    assert any("loses its way" in said for said in nested.warnings)
+    assert any("rises with eps" in said for said in grid.warnings)
+    # No image's outcome depends on the others.
+    part = jd.sweep(lost_at_large_radii(0.15), brightness, x[:200], y[:200], radii, KEY)
+    np.testing.assert_array_equal(part.smallest_radius, nested.smallest_radius[:200])
+    sound = run(attacks.bim(steps=6))
+    assert sound.warnings == ()
 
 
 @pytest.mark.parametrize("method", ["nested", "grid"])

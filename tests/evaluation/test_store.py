@@ -38,6 +38,9 @@ def frozen(seed=0, **fields):
     return jd.Frozen(Flat(**fields), Flat(**fields).init(jax.random.key(seed), X))
 
 
+TABLE = np.array([0.5, 1.0, 0.8], np.float32).reshape(1, 1, 1, 3)
+
+
 def edited(change):
     """As if the module's code had been changed in its file: name and settings are the same."""
 
@@ -111,6 +114,7 @@ CHANGES = {
     "ball": {"attack": jd.attacks.bim(jd.l2, steps=3)},
     "what eps is": {"attack": dataclasses.replace(BIM, minimal=True)},
     "code": {"deployed": edited(lambda x: jnp.clip(x, 0.1, 0.9))},
+    "a table in the code": {"deployed": edited(lambda x: x * TABLE)},
     "code of the gradient alone": {"deployed": edited(lambda x: jax.lax.stop_gradient(x))},
     "key": {"key": jax.random.key(1)},
     "a pixel": {"x": X.at[0, 0, 0, 0].set(0.5)},
@@ -139,6 +143,13 @@ def test_a_minimum_norm_attack_and_the_same_at_a_radius_are_not_confused(tmp_pat
     fmn = jd.attacks.fmn(steps=3)
     for attack in (fmn, jd.attacks.at_radius(fmn, jd.linf)):
         recall(tmp_path, attack, NET, X, Y, RADII, KEY, frozen(seed=1))
+    assert len(measured) == 2
+
+
+def test_another_table_in_the_code_is_another_function(tmp_path, measured):
+    for factor in (1.0, 1.0, 0.9):
+        table = factor * TABLE
+        recall(tmp_path, BIM, edited(lambda x, table=table: x * table), X, Y, RADII, KEY)
     assert len(measured) == 2
 
 

@@ -265,6 +265,31 @@ def test_some_restart_is_what_transfers():
 
 
 @pytest.mark.parametrize("order", [1, -1])
+def test_a_find_that_the_surrogate_does_not_share_is_measured_by_its_norm(order):
+    """A far point that fools what is deployed, not the surrogate, is no gain beside a close one."""
+    net, x, y, _ = linear(count=12)
+    x, y = x[y == 0], y[y == 0]
+
+    def far(keys, probe, state, x, goal, eps):
+        point = jnp.ones_like(x)
+        return closest(jd.l2, state, x, point, probe.read(keys, point, goal))
+
+    search = Search(
+        lambda keys, probe, x, goal, eps: begin(x), lambda *a: a[2], far, settings="far"
+    )
+    never = lambda x: jnp.stack([0 * x.mean((1, 2, 3)) + 1.0, x.mean((1, 2, 3)) - 1.01], -1)
+    edge = lambda x: jnp.where((x.mean((1, 2, 3)) > 0.999)[:, None], never(x), net(x))
+    deployed = lambda x: jnp.where(
+        (x.mean((1, 2, 3)) > 0.999)[:, None], jnp.array([[0.0, 3.0]]), net(x)
+    )
+    pair = (overshooting(1.2), minimum_norm("far", search, 0, jd.l2))[::order]
+    found = jd.sweep(attacks.strongest(*pair), deployed, x, y, [6.9], KEY, edge)
+    assert found.robust_accuracy[0] == 0
+    alone = jd.sweep(overshooting(1.2), deployed, x, y, [6.9], KEY, edge)
+    np.testing.assert_allclose(found.distance, alone.distance, rtol=1e-4)
+
+
+@pytest.mark.parametrize("order", [1, -1])
 def test_the_closest_find_that_fools_what_is_deployed_is_kept(order):
     """Of two minimum-norm attacks the one that stops on the surrogate's boundary is too short."""
     net, x, y, distance = linear(count=12)
