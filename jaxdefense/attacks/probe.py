@@ -14,7 +14,7 @@ from jaxdefense.surrogates import draw
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Logits, Loss, PerExample
 
 # Two compiled programs may differ by this share of the largest logit; in less than float32 by some
-# of its last digits.
+# of its last digits, and never by more than `_MOST`.
 _TIE, _DIGITS, _MOST = 1e-5, 4, 0.05
 # A logit so many times those that decide is no answer but a class that is masked out.
 _MASKED = 100.0

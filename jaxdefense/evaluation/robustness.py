@@ -196,7 +196,7 @@ def worst(first: Robustness, then: Robustness) -> Robustness:
     """
     smallest = np.minimum(first.smallest_radius, then.smallest_radius)
     distance = np.minimum(first.distance, then.distance)
-    fallen = fell(smallest, distance, first.radii)
+    fallen = fallen_at(smallest, distance, first.radii)
     robust = 1 - fallen.mean(0)
     spent = (dataclasses.astuple(result.evaluations) for result in (first, then))
     known = [result.knowledge for result in (first, then)]
@@ -216,7 +216,7 @@ def worst(first: Robustness, then: Robustness) -> Robustness:
     )
 
 
-def fell(smallest: np.ndarray, distance: np.ndarray, radii: np.ndarray) -> np.ndarray:
+def fallen_at(smallest: np.ndarray, distance: np.ndarray, radii: np.ndarray) -> np.ndarray:
     """Which examples are broken at which radius ``[n, e]``, the infinite one among them.
 
     Args:

@@ -26,7 +26,7 @@ from jaxdefense.evaluation.reliability import single_draws, undefined_losses
 from jaxdefense.evaluation.robustness import (
     Evaluations,
     Robustness,
-    fell,
+    fallen_at,
     interval,
     known_radii,
     summarize,
@@ -232,7 +232,7 @@ def sweep(
     told = (raw, robust)
     if after is not None:  # what it broke was not attacked again, and says nothing of this attack
         both = np.minimum(smallest, known), np.minimum(distance, after.distance)
-        told = (1 - fell(*both, grid).mean(0),) * 2
+        told = (1 - fallen_at(*both, grid).mean(0),) * 2
     norm = "sigma" if attack.ball is None else attack.ball.name
     counts = (found.violations, found.attempts, found.doubted, found.fell)
     knowledge = "white-box" if white_box or knows(attacked, deployed) else "surrogate"
@@ -246,7 +246,7 @@ def sweep(
         clean_accuracy=float(correct.mean()),
         evaluations=Evaluations(found.gradients, len(images) + found.forwards),
         broken_by=np.where(
-            correct[:, None] & (fell(smallest, distance, grid) if attack.ball else broken),
+            correct[:, None] & (fallen_at(smallest, distance, grid) if attack.ball else broken),
             _names(attack, broken, by, np.minimum(norms, grid)),
             "",
         ),

@@ -7,7 +7,7 @@ import pytest
 import scipy.stats
 
 from jaxdefense.evaluation import Evaluations, Robustness, interval
-from jaxdefense.evaluation.robustness import fell, summarize, suspicions
+from jaxdefense.evaluation.robustness import fallen_at, summarize, suspicions
 
 INF = np.inf
 
@@ -76,7 +76,7 @@ def test_what_was_never_broken_withstands_an_infinite_radius():
     np.testing.assert_allclose(raw, robust)
     np.testing.assert_allclose(smallest, [INF, INF, 0])
     np.testing.assert_allclose(distance, [0.4, INF, 0])
-    fallen = fell(smallest, distance, radii)
+    fallen = fallen_at(smallest, distance, radii)
     np.testing.assert_array_equal(fallen, [[False, True], [False, False], [True, True]])
 
 
