@@ -44,8 +44,8 @@ def table(results: Path) -> str:
     )  # fmt: skip
     caption = (
         "Accuracy in percent. *As the paper attacked*: the paper's own attacker; *adaptive*: of "
-        "all attackers that were measured (of claims about black boxes: of those), the one that "
-        "leaves least; "
+        "all attackers that the paper's script measured (of claims about black boxes: of those), "
+        "the one that leaves least (the audits below try others, and may find more); "
         "95 % intervals over the images of all seeds. Verdicts as in each paper's page."
     )
     return Table(caption, header, tuple(rows), left=len(header)).text("pipe")

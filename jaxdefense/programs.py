@@ -1,8 +1,11 @@
-"""Compiled programs: kept on disk, and of which a process can hold only so many."""
+"""Compiled programs: kept on disk, counted, and of which a process can hold only so many."""
 
+import contextlib
+import dataclasses
 import gc
 import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -29,6 +32,48 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     warnings.filterwarnings("ignore", "Error (reading|writing) persistent compilation cache")
+
+
+@dataclasses.dataclass
+class Compilations:
+    """Programs that were compiled, and the seconds of tracing, lowering and compiling them.
+
+    Seconds of several threads are added up.
+    """
+
+    programs: int = 0
+    seconds: float = 0.0
+
+
+_running: list[Compilations] = []
+
+
+def _heard(event: str, duration_secs: float, **_: str | int) -> None:
+    for found in tuple(_running):
+        if event.startswith("/jax/core/compile/"):
+            found.seconds += duration_secs
+            found.programs += event.endswith("backend_compile_duration")
+
+
+jax.monitoring.register_event_duration_secs_listener(_heard)
+
+
+@contextlib.contextmanager
+def compilations() -> Iterator[Compilations]:
+    """Counts what is compiled inside, in whatever thread.
+
+    Example:
+        >>> with compilations() as found:
+        ...     _ = jax.jit(lambda x: x + 17)(1.0)
+        >>> found.programs, found.seconds > 0
+        (1, True)
+    """
+    found = Compilations()
+    _running.append(found)
+    try:
+        yield found
+    finally:
+        _running[:] = [other for other in _running if other is not found]
 
 
 def make_room() -> bool:

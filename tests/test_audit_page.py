@@ -32,4 +32,4 @@ def test_snippets(capsys, tmp_path, monkeypatch):
     with pytest.raises(SystemExit) as ended:
         cli.main([*line.split(), "--n", "40"])
     assert ended.value.code == EXIT_STATUS[BROKEN]
-    assert (tmp_path / "runs" / "audit-my_defence-build" / "audit.html").exists()
+    assert (tmp_path / "runs" / "audit-my_defence-build-digits-linf" / "audit.html").exists()

@@ -296,7 +296,9 @@ def test_a_sweep_from_its_blocks(capsys, model, tmp_path):
     printed = []
     for _ in range(2):
         cli.main(command)
-        printed.append(capsys.readouterr().out)
+        told = capsys.readouterr()
+        printed.append(told.out)
+        assert re.search(r"[\d.]+ s, [\d.]+ s of compiling\n", told.err)
     assert printed[0] == printed[1]
     (block,) = (tmp_path / "blocks").rglob("*.npz")
     block.write_bytes(b"damaged")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-SNIPPET, REVIEW = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:2]
+SNIPPET, MODULE, REVIEW = re.findall(r"```python\n(.*?)```", README, re.DOTALL)[:3]
 
 LINEN = """
 import flax.linen as nn
@@ -39,6 +39,12 @@ class Net(eqx.Module):
         return jax.vmap(self.dense)(x.reshape(len(x), -1))
 model = Net(dense)
 """
+
+
+def test_a_module_for_the_command_line():
+    names = {}
+    exec(compile(MODULE, "README", "exec"), names)
+    assert names["net"]()(np.zeros((2, 28, 28, 1), np.float32)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("kind", ["as it stands", "linen", "nnx", "equinox"])

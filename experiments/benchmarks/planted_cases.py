@@ -14,9 +14,12 @@ import jaxdefense as jd
 from jaxdefense import attacks, data, defenses, models
 from jaxdefense.auditing import Claim
 from jaxdefense.auditing.claims import BROKEN, HOLDS
+from jaxdefense.auditing.defence import VOTES, Voted
+from jaxdefense.classifiers import Composite
 from jaxdefense.defenses import smoothed
 from jaxdefense.evaluation import certify
 from jaxdefense.geometry import Ball, l2, linf
+from jaxdefense.surrogates import eot
 from jaxdefense.training import (
     adversarial,
     fit,
@@ -132,6 +135,26 @@ def honest(ground: Ground) -> Case:
     return Case(_defence(ground, classifier=net), claim, HOLDS)
 
 
+def jittery(ground: Ground) -> Case:
+    """The same behind a random shift of a pixel; claims what means over draws leave, less chance.
+
+    Its randomness hides nothing, so that no check may fail.
+    """
+    plain: Any = honest(ground).defence.classifier
+    noisy = jd.Purified(jd.Randomized(_shifted), plain)
+    deployed: Any = Voted(noisy, VOTES)
+    given = (*ground.others, [ground.config.eps], ground.key, eot(noisy, 8))
+    left = jd.sweep(attacks.pgd(linf, 20), deployed, *given)
+    claim = Claim(_surely(left.interval), "linf", ground.config.eps)
+    defence = _defence(ground, deployed=noisy, classifier=plain, purifier=noisy.purifier)
+    return Case(defence, claim, HOLDS)
+
+
+def _shifted(keys, x):
+    one = lambda key, image: jnp.roll(image, jax.random.randint(key, (2,), -1, 2), (0, 1))
+    return jax.vmap(one)(keys, x)
+
+
 def certified(ground: Ground) -> Case:
     """A network trained with noise, smoothed; claims what is certified, less chance."""
     config, module = ground.config, models.build("lenet5")
@@ -226,6 +249,42 @@ def _of_probabilities(logits, y):
     return -jnp.log(jnp.clip(own, 1e-7, 1 - 1e-7))
 
 
+def partial(ground: Ground) -> Case:
+    """Gradients of most classes replaced by another direction; those of the others are sound."""
+    whole = Astray(ground.net)
+    return _naive(ground, classifier=whole)
+
+
+class Astray(Composite):
+    """A classifier whose gradient is another image's wherever it answers one of the first six."""
+
+    classifier: Any
+
+    def __call__(self, x):
+        return _astray(self.classifier, x)
+
+
+@jax.custom_vjp
+def _astray(classifier, x):
+    return classifier(x)
+
+
+def _astray_forward(classifier, x):
+    logits, pull = jax.vjp(classifier, x)
+    return logits, (pull, logits, classifier)
+
+
+def _astray_backward(kept, seed):
+    pull, logits, classifier = kept
+    (sound,) = pull(seed)
+    other = jnp.flip(sound, (1, 2))
+    masked = (logits.argmax(-1) < 6)[:, None, None, None]
+    return jax.tree.map(jnp.zeros_like, classifier), jnp.where(masked, other, sound)
+
+
+_astray.defvjp(_astray_forward, _astray_backward)
+
+
 # ----------------------------------------------------------------------------------- autoencoders
 
 
@@ -300,12 +359,14 @@ def _oblivious(ground: Ground, deployed, attack=None) -> Claim:
 
 CASES: dict[str, Callable[[Ground], Case]] = {
     "adversarially trained": honest,
+    "the same, shifted at random": jittery,
     "smoothed, certified": certified,
     "saturation": saturation,
     "quantisation": quantisation,
     "randomness": randomness,
     "not differentiable": host,
     "temperature": temperature,
+    "astray for most classes": partial,
     "oblivious-only autoencoder": oblivious,
     "label-leaking autoencoder": leaking,
 }

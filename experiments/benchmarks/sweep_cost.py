@@ -77,11 +77,14 @@ class Config:
 def main(config: Config) -> None:
     """Time the curve of every network, ours and the peers'."""
     try:
+        import torchattacks  # noqa: F401
+
         import experiments.benchmarks.timing  # noqa: F401
     except ImportError as error:
         raise JaxdefenseError(
             f"this benchmark compares with attacks on PyTorch, and a part of that is missing "
-            f"({error}): install the extra 'benchmarks'"
+            f"({error}): install the extra 'benchmarks', then torchattacks without its "
+            "dependencies (pip install --no-deps torchattacks==3.5.1)"
         ) from None
     # What compiling takes is reported, so nothing may come from disk.
     jax.config.update("jax_enable_compilation_cache", False)

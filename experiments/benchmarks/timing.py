@@ -1,10 +1,8 @@
 """What runs cost: seconds, gradients and compilations, ours and the peers', on the same weights."""
 
-import contextlib
-import dataclasses
 import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,6 +19,7 @@ from jaxdefense.classifiers import join, split
 from jaxdefense.convolutions import canonicalize
 from jaxdefense.evaluation import threads
 from jaxdefense.losses import cross_entropy
+from jaxdefense.programs import compilations
 
 # Rows of the loops by hand, as in our sweeps on a CPU and on others.
 BATCH, LARGE = 32, 2048
@@ -43,38 +42,6 @@ def fastest(run: Callable[[], Any], repeats: int) -> tuple[Any, float]:
         seconds = timed(run)[1]
         best, spent, done = min(best, seconds), spent + seconds, done + 1
     return result, best
-
-
-@dataclasses.dataclass
-class Compilations:
-    """Programs that were compiled, and the seconds of tracing, lowering and compiling them."""
-
-    programs: int = 0
-    seconds: float = 0.0
-
-
-_running: list[Compilations] = []
-
-
-def _heard(event: str, duration_secs: float, **_: str | int) -> None:
-    for found in _running:
-        if event.startswith("/jax/core/compile/"):
-            found.seconds += duration_secs
-            found.programs += event.endswith("backend_compile_duration")
-
-
-jax.monitoring.register_event_duration_secs_listener(_heard)
-
-
-@contextlib.contextmanager
-def compilations() -> Iterator[Compilations]:
-    """Counts what is compiled inside."""
-    found = Compilations()
-    _running.append(found)
-    try:
-        yield found
-    finally:
-        _running.remove(found)
 
 
 # ------------------------------------------------------------------------------------------ ours

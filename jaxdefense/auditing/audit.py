@@ -29,7 +29,7 @@ from jaxdefense.defenses.smoothing import Smoothed
 from jaxdefense.errors import InputError, JaxdefenseError, UnknownNameError
 from jaxdefense.evaluation import Certificate, Check, certify
 from jaxdefense.evaluation.robustness import interval
-from jaxdefense.geometry import Ball, linf
+from jaxdefense.geometry import BALLS, Ball, linf
 from jaxdefense.typing import Classifier, Images, Labels
 
 RADII = {"linf": (0.0, 0.01, 0.03, 0.1, 0.3), "l2": (0.0, 0.25, 0.5, 1.0, 2.0),
@@ -41,12 +41,12 @@ def audit(
     defence: Defence | Classifier,
     x: Images | np.ndarray,
     y: Labels | np.ndarray,
-    radii: Sequence[float] | None = None,
+    radii: Sequence[float] | float | None = None,
     key: jax.Array | None = None,
     *,
     ball: Ball = linf,
     budget: str | Budget = "standard",
-    claims: Sequence[Claim | str] = (),
+    claims: Sequence[Claim | str] | Claim | str = (),
     seconds: float | None = None,
     folder: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
@@ -72,9 +72,10 @@ def audit(
         ball: `linf`, `l2` or `l1`.
         budget: ``"quick"``, ``"standard"``, ``"thorough"``, or a `Budget`.
         claims: such as ``"0.92@linf:0.3"`` or ``Claim(0.92, "linf", 0.3)``, in the norm of `ball`.
-        seconds: begin no further attacker after so much time; what is missing is listed.
-        folder: where finished attackers are kept: a killed audit goes on from them. Functions must
-            be pytrees of arrays then (`Frozen`, `Purified`), else they are measured anew.
+        seconds: begin no further network or attacker after so much time; what is missing is
+            listed. Checks, certificate and examples still follow.
+        folder: where finished attackers are kept: a killed audit goes on from them. Functions that
+            call the host are measured anew.
         progress: show a progress bar; None: where there is a terminal.
         only: name of one attacker to repeat, with those it goes on from.
         about: where data and defence come from, for the report.
@@ -90,24 +91,26 @@ def audit(
     Example:
         >>> import jax.numpy as jnp
         >>> import jaxdefense as jd
-        >>> model = lambda x: jnp.stack([x.sum((1, 2, 3)), 8 - x.sum((1, 2, 3))], -1)
+        >>> model = lambda x: jnp.stack([x.sum((1, 2, 3)), 6 - x.sum((1, 2, 3))], -1)
         >>> rounds = lambda x: jnp.round(4 * x) / 4
-        >>> x, y = jnp.full((8, 4, 4, 1), 0.3), jnp.zeros(8, jnp.int32)
+        >>> x, y = jnp.full((64, 4, 4, 1), 0.3), jnp.zeros(64, jnp.int32)
         >>> found = audit(jd.Purified(rounds, model), x, y, budget="quick",
-        ...               claims=["0.9@linf:0.1"])  # doctest: +SKIP
+        ...               claims=["0.9@linf:0.2"])  # doctest: +SKIP
         >>> found.verdicts[0].outcome, found.verdicts[0].decided_by  # doctest: +SKIP
-        ('broken', 'BPDA, identity')
+        ('broken', 'oblivious')
     """
     began = time.monotonic()
     given, spent = as_defence(defence), _budget(budget)
-    judged = [_in_norm(Claim.parse(c) if isinstance(c, str) else c.checked(), ball) for c in claims]
+    checks.check_ball("audit", ball, tuple(BALLS))
+    each = [claims] if isinstance(claims, str | Claim) else claims
+    judged = [_in_norm(Claim.parse(c) if isinstance(c, str) else c.checked(), ball) for c in each]
     key = jax.random.key(0) if key is None else key
     images, labels = np.asarray(x), np.asarray(y)
     checks.check_images(images)
     checks.check_labels(labels, len(images))
     images, labels = images.astype(np.float32), labels.astype(np.int32)
     wanted = RADII[ball.name] if radii is None else radii
-    grid = np.unique(np.array([0.0, *wanted, *(c.eps for c in judged)], np.float32))
+    grid = np.unique(np.hstack([0.0, wanted, [c.eps for c in judged]]).astype(np.float32))
     checks.check_radii(grid, ball, images[0].size)
     eps = max((c.eps for c in judged), default=float(grid[len(grid) // 2]))
     spans: dict[str, float] = {}
@@ -119,7 +122,8 @@ def audit(
     given, unusable = usable(given, images[few], labels[few], eps, ball, key)
     given, probabilities, own = logits_of_all(given, images, labels, key)
     over("preparing")
-    trained = train(given, spent, images, labels, jax.random.fold_in(key, 1))
+    late = lambda: seconds is not None and time.monotonic() - began > seconds
+    trained = train(given, spent, images, labels, jax.random.fold_in(key, 1), late)
     over("substitutes")
     flat, blocked = flatness(given.attacked, images[few], labels[few], eps, ball, key)
     declared = not given.differentiable
@@ -145,7 +149,7 @@ def audit(
     with bar:
         for cell in bar:
             bar.set_postfix_str(cell.name)
-            if matrix.history and seconds is not None and time.monotonic() - began > seconds:
+            if matrix.history and late():
                 skipped.append(Skipped(cell.name, f"the {seconds:g} s of this audit were over"))
                 complete = False
             else:

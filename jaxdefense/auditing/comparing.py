@@ -106,6 +106,9 @@ def contradiction(certificate: Certificate, worst: Robustness, draws: int) -> Ch
         draws: behind each vote that was attacked.
     """
     slack = scipy.stats.norm.ppf(min(0.5 + 1.5 / draws**0.5, 0.999)) * certificate.sigma
+    if slack >= certificate.radius.max(initial=0.0):
+        says = f"votes of {draws} draws go wrong by chance within the largest certified radius"
+        return Check(CERTIFICATE, NOT_APPLICABLE, None, None, says)
     broken = float((worst.smallest_radius < certificate.radius - slack).mean())
     says = "images were broken within their certified radii: attack or certificate are wrong"
     return limited(

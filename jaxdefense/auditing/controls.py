@@ -9,6 +9,7 @@ import numpy as np
 from jaxdefense import attacks, defenses, models
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.auditing.plan import Skipped
+from jaxdefense.auditing.substitutes import NO_OWN
 from jaxdefense.classifiers import Purified
 from jaxdefense.evaluation import craft
 from jaxdefense.geometry import Ball
@@ -69,7 +70,10 @@ def explanations(
     random = defenses.untrained(models.build("autoencoder", width=16), key, x.shape[1:])
     shown.append(("untrained", defenses.CONTROLS["untrained"].explains, Purified(random, bare)))
     if defence.train is not None:
-        images = np.asarray(defence.train[0])[:2000]
+        images = np.asarray(defence.train[0])
+        # Files are often in the order of their classes.
+        drawn = np.asarray(jax.random.permutation(jax.random.fold_in(key, 1), len(images)))
+        images = images[np.sort(drawn[:2000])]
         components = min(64, len(images), images[0].size)
         control = Purified(defenses.pca(images, components), bare)
         shown.append((f"pca ({components})", defenses.CONTROLS["pca"].explains, control))
@@ -99,9 +103,7 @@ def left_out(
     if defence.train is None:
         reasons["control: pca"] = "no training images were given"
     if "another seed" not in substitutes:
-        known = "no training images were given" if defence.train is None else (
-            "the classifier is no linen module that could be trained again"
-        )  # fmt: skip
+        known = "no training images were given" if defence.train is None else NO_OWN
         reasons["control: another seed"] = known
     return [Skipped(name, reason) for name, reason in reasons.items()]
 

@@ -7,10 +7,11 @@ from jaxdefense.auditing import comparing, masking
 from jaxdefense.auditing.budgets import Budget
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.auditing.matrix import Matrix
-from jaxdefense.auditing.plan import draws_of
+from jaxdefense.auditing.plan import SUITE, draws_of
 from jaxdefense.defenses.smoothing import Smoothed
 from jaxdefense.evaluation import Check, reliability
 from jaxdefense.geometry import Ball
+from jaxdefense.typing import Classifier
 
 _NONE_LEFT = "no image is classified right"
 
@@ -46,12 +47,9 @@ def examine(
     right = np.flatnonzero(worst.smallest_radius > 0)[few]
     seen = (x[right], y[right])
     if len(right) and (around or not blocked):
-        # Votes have no slope between two numbers of them; the means that attacks ascend do.
-        done = averaged(route) if isinstance(defence.whole, Smoothed) else defence.whole
         # A staircase that is gone around is one over the distance of an attack, not of a step.
         distance = each_pixel(eps, ball, x[0].size) if around else 0.0
-        said = averaged(route) if done is not defence.whole else route
-        found.append(masking.differences(said, done, *seen, key, distance))
+        found.append(masking.differences(*_pair(defence, budget), *seen, key, distance))
         ways = [route] if blocked or not around else [route, defence.attacked]
         surrogates = [averaged(way) for way in ways]
         found.append(masking.unbounded(surrogates, scored, *seen, budget.steps, ball, key))
@@ -88,7 +86,7 @@ def at_radius(
         found.append(comparing.informed(blind, many, at))
     else:
         found.append(masking.untested("white-box", "needs an oblivious and a white-box attacker"))
-    found += comparing.further(matrix.new, curves.get("AutoAttack"), at, len(matrix.x))
+    found += comparing.further(matrix.new, curves.get(SUITE), at, len(matrix.x))
     ladder = {count: curves[n] for count in budget.ladder if (n := draws_of(count)) in curves}
     if not around and many is not None:
         ladder[budget.draws] = many  # the white-box attacker is one of them
@@ -101,8 +99,18 @@ def at_radius(
     standing = np.flatnonzero(matrix.standing(eps))[: budget.few]
     if len(standing):
         x, y = matrix.x[standing], matrix.y[standing]
-        found.append(masking.gradients(defence.route, x, y, eps, ball, key))
+        pair = None if around else _pair(defence, budget)
+        found.append(masking.gradients(defence.route, x, y, eps, ball, key, pair))
     return found
+
+
+def _pair(defence: Defence, budget: Budget) -> tuple[Classifier, Classifier]:
+    """Whose gradients are compared with whose values."""
+    if isinstance(defence.whole, Smoothed):
+        # Votes have no slope between two numbers of them; the means that attacks ascend do.
+        averaged = defence.averaged(defence.route, budget.draws)
+        return averaged, averaged
+    return defence.route, defence.whole
 
 
 def each_pixel(eps: float, ball: Ball, pixels: int) -> float:

@@ -10,8 +10,8 @@ import numpy as np
 def kept_in(folder: str | os.PathLike[str], answers: np.ndarray) -> Path:
     """The folder, in `folder`, of what attacked a function with these answers.
 
-    Curves are filed under settings and parameters, but not under code: of a module whose code has
-    changed and whose weights have not, those of the module as it was would be told.
+    Curves are filed under settings, parameters and what JAX traces, but not under what runs on the
+    host: of a module whose code there has changed, those of the module as it was would be told.
 
     Args:
         folder: of one audit.

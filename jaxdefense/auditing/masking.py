@@ -22,6 +22,7 @@ from jaxdefense.evaluation.reliability import Check
 from jaxdefense.geometry import Ball
 from jaxdefense.losses import margin
 from jaxdefense.precision import float32_products
+from jaxdefense.surrogates import evaluations
 from jaxdefense.typing import Classifier, example_keys
 
 DECISIVE = (
@@ -31,6 +32,9 @@ DECISIVE = (
 """Checks without which the worst case over all attackers may be far too high."""
 
 _DIRECTIONS, _DISTANCE = 16, 0.01
+# Cosine between what a gradient says of the directions and what happens along them.
+_AGREED = 0.3
+_ROWS = 64  # forward passes of one program
 
 
 def doubts(found: Iterable[Check]) -> list[str]:
@@ -73,12 +77,30 @@ def flatness(function: Classifier, x, y, eps: float, ball: Ball, key) -> tuple[f
     return float(flat.mean()), ""
 
 
-def gradients(route: Classifier, x, y, eps: float, ball: Ball, key: jax.Array) -> Check:
-    """Of the images that are left, next to none may be without a gradient."""
+def gradients(
+    route: Classifier, x, y, eps: float, ball: Ball, key, pair: tuple[Classifier, Classifier] | None
+) -> Check:
+    """Of the images that are left, next to none may be without a gradient that says something.
+
+    Args:
+        route: whose gradients attacks ascend.
+        x, y: the images that nothing broke, and their labels.
+        eps, ball: of the attacks.
+        key: of points and directions.
+        pair: whose gradients are compared with whose values, as in `differences`; None where a
+            staircase is gone around, of which each image by itself says too little.
+    """
     share, _ = flatness(route, x, y, eps, ball, key)
+    limit = max(0.05, chance(len(x)))
+    if share <= limit and pair is not None:
+        agreement, moved = _agreement(*pair, x, y, key, _DISTANCE)
+        astray = float((moved & (agreement < _AGREED)).mean())
+        says = "gradients lead astray on images that nothing broke: nothing was tried on them"
+        if astray > limit:
+            return Check("gradients", "fail", astray, limit, says)
     says = "images that nothing broke have no gradient: nothing was tried on them"
-    good = "the images that nothing broke have gradients"
-    return limited("gradients", share, max(0.05, chance(len(x))), says, good)
+    good = "the images that nothing broke have gradients, which say how the output changes"
+    return limited("gradients", share, limit, says, good)
 
 
 def differences(
@@ -93,22 +115,32 @@ def differences(
         key: of the directions.
         distance: how far every pixel moves, if that is more than 0.01.
     """
-    distance = max(distance, _DISTANCE)
-    (arrays, static), (given, deployed) = split(surrogate), split(scored)
-    keys = example_keys(key, len(x))
-    with float32_products():
-        said = np.asarray(_slopes(static, arrays, keys, x, y, distance))
-        done = np.asarray(_rises(deployed, given, keys, x, y, distance))
-    size = np.linalg.norm(said, axis=0) * np.linalg.norm(done, axis=0)
-    agreement = (said * done).sum(0) / np.where(size > 0, size, 1.0)
-    moved = np.linalg.norm(done, axis=0) > 0
+    agreement, moved = _agreement(surrogate, scored, x, y, key, max(distance, _DISTANCE))
     if not moved.any():
         return Check("differences", NOT_APPLICABLE, None, None, "the output does not change at all")
     value = float(agreement[moved].mean())
     says = "gradients do not say how the output changes along random directions"
     good = "gradients say how the output changes along random directions"
-    return Check("differences", "fail" if value < 0.3 else "pass", value, 0.3,
-                 says if value < 0.3 else good)  # fmt: skip
+    return Check("differences", "fail" if value < _AGREED else "pass", value, _AGREED,
+                 says if value < _AGREED else good)  # fmt: skip
+
+
+def _agreement(
+    surrogate: Classifier, scored: Classifier, x, y, key: jax.Array, distance: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """How well a gradient foretells each image ``[n]``, and whether the output moves at all."""
+    (arrays, static), (given, deployed) = split(surrogate), split(scored)
+    keys, rows = example_keys(key, len(x)), max(1, _ROWS // evaluations(surrogate))
+    said, done = [], []
+    with float32_products():
+        for start in range(0, len(x), rows):
+            index = np.minimum(np.arange(start, start + rows), len(x) - 1)
+            point = keys[index], x[index], y[index], distance
+            said.append(np.asarray(_slopes(static, arrays, *point))[:, : len(x) - start])
+            done.append(np.asarray(_rises(deployed, given, *point))[:, : len(x) - start])
+    told, seen = np.concatenate(said, axis=1), np.concatenate(done, axis=1)
+    size = np.linalg.norm(told, axis=0) * np.linalg.norm(seen, axis=0)
+    return (told * seen).sum(0) / np.where(size > 0, size, 1.0), np.linalg.norm(seen, axis=0) > 0
 
 
 def label_leak(bare: Classifier, scored: Classifier, x, y, eps, ball, key) -> Check:
@@ -204,7 +236,7 @@ def _slopes(static: Static, arrays, keys, x, y, distance):
 
 @functools.partial(jax.jit, static_argnums=0)
 def _rises(static: Static, arrays, keys, x, y, distance):
-    function = join(arrays, static)
-    read = lambda point: margin(apply(function, keys, point), y)
+    probe = make_probe(margin, join(arrays, static))  # the draws are those of its gradient
+    read = lambda point: probe.read(keys, point, Goal(y, y)).loss
     up, down = _around(keys, x, distance)
     return jax.lax.map(read, up) - jax.lax.map(read, down)

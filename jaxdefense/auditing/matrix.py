@@ -3,7 +3,6 @@
 import dataclasses
 import os
 import shlex
-import time
 
 import jax
 import numpy as np
@@ -70,7 +69,6 @@ class Matrix:
 
     def measure(self, cell: Cell) -> None:
         """One attacker."""
-        began = time.monotonic()
         new, chosen = np.zeros(len(self.radii)), np.ones(len(self.x), bool)
         if cell.kind == "undefended":
             assert self.defence.undefended is not None
@@ -106,7 +104,7 @@ class Matrix:
                 new=new,
                 gradients=curve.evaluations.gradients,
                 forwards=curve.evaluations.forwards,
-                seconds=time.monotonic() - began,
+                seconds=curve.evaluations.seconds,
                 warnings=curve.warnings,
                 command=self.command and f"{self.command} --only {shlex.quote(cell.name)}",
             )
@@ -156,12 +154,7 @@ class Matrix:
             found = sweep(*given, after=after, progress=None)
         if after is None:
             return found
-        before = after.evaluations
-        spent = dataclasses.replace(
-            found.evaluations,
-            gradients=found.evaluations.gradients - before.gradients,
-            forwards=found.evaluations.forwards - before.forwards,
-        )
+        spent = found.evaluations - after.evaluations
         own = tuple(said for said in found.warnings if said not in after.warnings)
         return dataclasses.replace(found, evaluations=spent, warnings=own)
 

@@ -17,8 +17,8 @@ from jaxdefense.typing import Classifier
 MORE, AGAIN = "more steps", "more restarts"
 """The cells that show whether gradients are at their end."""
 
-OWN = "AutoAttack, its own gradient"
-"""The cell that does not believe that a gradient is of no use."""
+SUITE, SHORT = "AutoAttack", "AutoAttack, in short"
+"""The cell of AutoAttack, and of a part of it."""
 
 GREY = "grey image"
 """The cell of the image that lies in every ball from l-inf 0.5 on."""
@@ -152,18 +152,20 @@ def plan(
 
     suite = attacks.SUITES["rand" if defence.random else budget.suite](ball)
     if blocked and not around:
-        skip("AutoAttack", f"what is deployed cannot be differentiated ({blocked})")
+        skip(SUITE, f"what is deployed cannot be differentiated ({blocked})")
     else:
         way = "around the purifier's gradient" if around else through
-        short = "in short, " if budget.suite == "quick" and not defence.random else ""
+        short = budget.suite == "quick" and not defence.random
+        line_up = SHORT if short else SUITE
+        says = "a part of its line-up, " if short else "its line-up, "
         minimum, longer = attacks.fmn(ball, budget.minimum_steps), _apgd(ball, budget.longer)
-        add("AutoAttack", "white-box", f"its line-up, {short}{way}", suite, best, **best_is)
-        says = f"looks for the closest image that fools, {way}"
+        add(line_up, "white-box", says + way, suite, best, **best_is)
         if around and not blocked and flat <= 0.5:  # whatever its author says of its gradient
-            add(OWN, "white-box", f"its line-up, {short}{through}", suite, known)
+            add(f"{line_up}, its own gradient", "white-box", says + through, suite, known)
         if defence.random:
             skip("minimum norm", "its images lie where half of the draws fool")
         else:
+            says = f"looks for the closest image that fools, {way}"
             add("minimum norm", "white-box", says, minimum, best, **best_is)
         add(MORE, "white-box", f"whether more is to be found, {way}", longer, best, **best_is)
         # The first of them is the start of the white-box attacker.

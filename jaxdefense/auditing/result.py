@@ -28,7 +28,8 @@ class Outcome:
         robust_accuracy, interval: ``[e]``, ``[e, 2]``, after it alone; where it is carried, after
             it and all before it.
         new: ``[e]``: share of the images that it was the first to break.
-        gradients, forwards, seconds: what it cost, compiling included.
+        gradients, forwards, seconds: what it cost, compiling included; of the run that measured
+            it, where an audit was taken up again.
         command: which repeats it.
         warnings: what its sweep warned of.
     """

@@ -10,7 +10,6 @@ from jaxdefense import attacks
 from jaxdefense.auditing.budgets import Budget
 from jaxdefense.auditing.defence import Defence
 from jaxdefense.classifiers import apply, is_random
-from jaxdefense.errors import InputError
 from jaxdefense.evaluation import craft, loss_surface
 from jaxdefense.geometry import Ball
 from jaxdefense.precision import float32_products
@@ -33,7 +32,9 @@ def examples(
     attacked = defence.averaged(defence.route, budget.draws)
     try:
         by, crafted = "White-box", craft(attacks.pgd(ball, budget.steps), attacked, x, y, eps, key)
-    except (ValueError, TypeError, NotImplementedError):  # it cannot be differentiated
+    except jax.errors.JaxRuntimeError:
+        raise
+    except Exception:  # of a user's function, which cannot be differentiated
         by = "Square, without gradients,"
         crafted = craft(attacks.square(ball, budget.queries), defence.scored, x, y, eps, key)
     keys = example_keys(key, len(x))
@@ -57,7 +58,9 @@ def surface(defence: Defence, x, y, eps: float, key) -> tuple[np.ndarray, np.nda
     """
     try:
         found = loss_surface(defence.attacked, x[:_AROUND], y[:_AROUND], min(eps, 1.0), key=key)
-    except (InputError, ValueError, TypeError, NotImplementedError):  # it has no gradient at all
+    except jax.errors.JaxRuntimeError:
+        raise
+    except Exception:  # of a user's function, which has no gradient at all
         return None
     return found.offsets, found.loss.mean(0)
 

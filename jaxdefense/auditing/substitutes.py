@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -22,6 +23,10 @@ from jaxdefense.training.objectives import forward
 from jaxdefense.typing import Classifier, Purifier, example_keys
 
 _BATCH = 64
+_LATE = "the time for this audit was over"
+
+NO_OWN = "the classifier is no linen module that could be trained again (jaxdefense.Frozen)"
+"""Why there is no network of the classifier's own architecture."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,12 +47,20 @@ class Trained:
 
 
 def train(
-    defence: Defence, budget: Budget, x: np.ndarray, y: np.ndarray, key: jax.Array
-) -> Trained:
+    defence: Defence, budget: Budget, x: np.ndarray, y: np.ndarray, key: jax.Array,
+    late: Callable[[], bool] = lambda: False,
+) -> Trained:  # fmt: skip
     """Trains what the budget allows, on the defence's training images.
 
     A network of the classifier's own architecture with another seed, where it is a linen one;
     networks of the budget's architectures; and an autoencoder that imitates the purifier.
+
+    Args:
+        defence: whose training images, classifier and purifier.
+        budget: how much is spent.
+        x, y: of the audit.
+        key: of initial weights and batches.
+        late: whether no further network may be begun.
 
     Raises:
         InputError: training images that do not fit those of the audit.
@@ -58,14 +71,22 @@ def train(
     x_train, y_train = _checked(defence.train, x, y, budget.n_train, key)
     classes = max(int(y_train.max()) + 1, _classes(defence.whole, x))
     blank: dict[str, Frozen] = {}
-    own = _trainable(defence.classifier)
+    accuracy: dict[str, float] = {}
+    skipped: list[Skipped] = []
+    own = _trainable(defence.whole if defence.classifier is None else defence.classifier)
     if own is not None:
         blank["another seed"] = own
+    else:
+        skipped.append(Skipped("transfer: another seed", NO_OWN))
     for name in budget.architectures or (("lenet5",) if own is None else ()):
         blank[name] = Frozen(models.build(name, classes))
-    accuracy, skipped = {}, []
+    if list(blank) == ["another seed"]:
+        skipped.append(Skipped("transfer: another architecture", "not within this budget"))
     for index, (name, net) in enumerate(blank.items()):
         here = jax.random.fold_in(key, index)
+        if late():
+            skipped.append(Skipped(f"transfer: {name}", _LATE))
+            continue
         try:
             frozen = _fit(supervised(net.module), net, x_train, y_train, budget, here)
             answers = [np.asarray(_call(frozen, part)).argmax(-1) for part in _parts(x)]
@@ -75,7 +96,9 @@ def train(
         accuracy[name] = float((np.concatenate(answers) == y).mean())
         substitutes[name] = frozen
     imitation = None
-    if defence.purifier is not None:
+    if defence.purifier is not None and late():
+        skipped.append(Skipped("BPDA, learned", _LATE))
+    elif defence.purifier is not None:
         here = jax.random.fold_in(key, len(blank))
         module = models.build("u_autoencoder", width=16)
         objective = imitate(module, defence.purifier)
@@ -140,14 +163,16 @@ def _checked(train, x, y, most: int, key: jax.Array) -> tuple[np.ndarray, np.nda
     return images, labels.astype(np.int32)
 
 
-def _trainable(classifier: Classifier | None) -> Frozen | None:
-    """A classifier whose architecture can be trained again: a linen module's."""
+def _trainable(classifier: Classifier) -> Frozen | None:
+    """A classifier whose architecture can be trained again: that of a linen module."""
     if isinstance(classifier, Normalized):
         classifier = classifier.classifier
     if not (isinstance(classifier, Frozen) and isinstance(classifier.module, nn.Module)):
         return None
-    takes = inspect.signature(classifier.module.__call__).parameters
-    return classifier if "train" in takes else None
+    _, *others = inspect.signature(classifier.module.__call__).parameters.values()
+    optional = all(p.default is not p.empty or p.kind in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+                   for p in others if p.name != "train")  # fmt: skip
+    return classifier if optional else None
 
 
 def _classes(classifier: Classifier, x: np.ndarray) -> int:

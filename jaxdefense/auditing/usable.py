@@ -81,7 +81,7 @@ def logits_of_all(
             )
         wrapped[name] = LogProbabilities(network) if are_probabilities(theirs) else network
     defence = dataclasses.replace(defence, substitutes=wrapped)
-    odds = are_probabilities(own)
+    odds = not isinstance(defence.whole, Smoothed) and are_probabilities(own)  # not a single vote
     checks.check_logits(np.log(own + 1e-30) if odds else own, y[: len(few)], "defence")
     bare = defence.undefended
     both = bare is not None and are_probabilities(returned(bare, "classifier"))

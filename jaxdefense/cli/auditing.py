@@ -38,14 +38,14 @@ class Audit(Subject):
     claim: Annotated[tuple[tuple[str, ...], ...], tyro.conf.UseAppendAction] = ()
     """such as 0.92@linf:0.3: robust accuracy at a radius; several are judged one by one"""
     seconds: float | None = None
-    """begin no further attacker after so much time"""
+    """begin no further network or attacker after so much time"""
     train: bool = True
     """let attackers train networks on the data set's training split"""
     only: str | None = None
     """repeat one attacker, as the report names it, and those it goes on from"""
     output: str | None = None
     """folder for the report and for finished attackers, from which a killed audit goes on;
-    runs/audit-NAME by default"""
+    runs/audit-MODEL-DATA-NORM by default"""
 
     def run(self) -> None:
         """Prints the audit and writes its reports."""
@@ -70,12 +70,12 @@ class Audit(Subject):
             raise UnknownNameError("norm of an audit", self.norm, BALLS)
         given, x, y, key, source, chosen = self.load_all(jaxdefense.Defence)
         defence = as_defence(given)
-        name = self.model.replace(":", "-").rpartition("/")[2]
+        name = f"{self.model.replace(':', '-')}-{Path(self.data).stem}-{self.norm}"
         if defence.name == "defence":
             defence = dataclasses.replace(defence, name=self.model)
         if self.train and defence.train is None and len(chosen.x_train):
             defence = dataclasses.replace(defence, train=(chosen.x_train, chosen.y_train))
-        output = Path(self.output or f"runs/audit-{name}")
+        output = Path(self.output or f"runs/audit-{name.rpartition('/')[2]}")
         # What repeats one attacker does not take the place of the whole.
         slug = re.sub(r"[^a-z0-9]+", "-", (self.only or "").lower()).strip("-")
         reports = output / f"only-{slug}" if self.only else output

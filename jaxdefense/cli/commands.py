@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated
@@ -92,6 +93,7 @@ class Sweep(Subject):
             )  # fmt: skip
             if first():
                 print(f"{source}; {result}")
+                print(result.evaluations.time, file=sys.stderr)  # each run takes its own
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +130,7 @@ class Autoattack(Subject):
             )  # fmt: skip
             if first():
                 print(f"{source}; {result}")
+                print(result.curve.evaluations.time, file=sys.stderr)
         if not result.reliable:
             raise SystemExit(1)
 

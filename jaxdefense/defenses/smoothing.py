@@ -69,11 +69,17 @@ def _noise(sigma: float) -> Callable[[Keys, Images], Images]:
 
 
 def votes(noisy: Classifier, draws: int, keys: Keys, x: Images) -> jax.Array:
-    """How often a random classifier answers each class ``[b, k]``, in so many draws."""
+    """How often a random classifier answers each class ``[b, k]``, in so many draws.
+
+    NaN is no answer. Where it is what comes most often, so is the vote.
+    """
 
     def add(index: jax.Array, counts: jax.Array) -> jax.Array:
         logits = apply(noisy, fold(keys, index), x)
-        return counts + jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
+        answered = ~jnp.isnan(logits).any(-1, keepdims=True)
+        return counts + answered * jax.nn.one_hot(logits.argmax(-1), logits.shape[-1])
 
     classes = jax.eval_shape(functools.partial(apply, noisy), keys, x).shape[-1]
-    return jax.lax.fori_loop(0, draws, add, jnp.zeros((len(x), classes)))
+    counts = jax.lax.fori_loop(0, draws, add, jnp.zeros((len(x), classes)))
+    lost = draws - counts.sum(-1, keepdims=True) > counts.max(-1, keepdims=True)
+    return jnp.where(lost, jnp.nan, counts)

@@ -2,6 +2,8 @@
 
 from jaxdefense.evaluation.autoattack import AutoAttack as AutoAttack
 from jaxdefense.evaluation.autoattack import autoattack as autoattack
+from jaxdefense.evaluation.bounds import certified_within as certified_within
+from jaxdefense.evaluation.bounds import interval_bounds as interval_bounds
 from jaxdefense.evaluation.calibration import Calibration as Calibration
 from jaxdefense.evaluation.calibration import Scores as Scores
 from jaxdefense.evaluation.calibration import calibration as calibration

@@ -86,8 +86,8 @@ def certify(
         batch_size: images per program call.
 
     Raises:
-        InputError: another classifier; numbers of draws that are not positive; alpha outside
-            (0, 1); images or labels that cannot be right.
+        InputError: another classifier, or one that answers NaN under noise; numbers of draws that
+            are not positive; alpha outside (0, 1); images or labels that cannot be right.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -126,8 +126,15 @@ def certify(
         return np.concatenate(parts)
 
     with float32_products():
-        answer = count(choose, _CHOOSE).argmax(-1)
-        hits = np.take_along_axis(count(draws, _ESTIMATE), answer[:, None], -1)[:, 0]
+        chosen, counts = count(choose, _CHOOSE), count(draws, _ESTIMATE)
+    silent = int(np.isnan(chosen).any(-1).sum())
+    if silent:
+        raise InputError(
+            f"the classifier answers NaN to most noisy copies of {silent} of {len(images)} images: "
+            "noise takes pixels out of [0, 1], and what is smoothed must bear that"
+        )
+    answer = chosen.argmax(-1)
+    hits = np.nan_to_num(np.take_along_axis(counts, answer[:, None], -1)[:, 0])
     least = lower_bound(hits, draws, alpha)
     certain = least > 0.5
     radius = np.where(certain, smoothed.sigma * scipy.stats.norm.ppf(least), -1.0)

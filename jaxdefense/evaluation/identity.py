@@ -16,7 +16,7 @@ from jaxdefense.attacks.attack import Attack
 from jaxdefense.classifiers import Static, apply, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.robustness import Robustness
-from jaxdefense.jaxprs import constants
+from jaxdefense.jaxprs import constants, equations
 from jaxdefense.precision import float32_products
 from jaxdefense.typing import Classifier, example_keys
 
@@ -40,10 +40,12 @@ def identity(
 ) -> str:
     """A hash of the attack's settings, every parameter, image, label and radius, and the key.
 
-    Of the functions also what they compute, as JAX traces it, so that changed code is another one.
+    Of the functions also what they compute, as JAX traces it with the numbers they hold, so that
+    changed code or other parameters are another one.
 
     Raises:
-        InputError: a function or an attack that cannot be told from another.
+        InputError: an attack that cannot be told from another, or a plain function that calls the
+            host or cannot be traced.
     """
     surrogate = None if surrogate is deployed else surrogate
     if " at 0x" in attack.settings or not all(s.search.settings for s in attack.stages):
@@ -61,11 +63,13 @@ def identity(
     )
     for function in (deployed, surrogate):
         arrays, static = split(function)
-        # A linen module shows its functions by their bare names, so that all must be looked at.
-        named, text = _structure(static.treedef), repr(static.treedef)
-        text = named if " at 0x" in text else text
-        leaves = [_named(leaf) if callable(leaf) else leaf for leaf in static.leaves]
-        digest.update(f"{text} {tuple(leaves)} {_program(static, arrays, x, precision)}".encode())
+        program, complete = _program(static, arrays, x, precision)
+        try:
+            program += _parts(static)
+        except InputError:
+            if not complete:  # what is traced tells it from every other one
+                raise
+        digest.update(program.encode())
         for array in arrays:
             _update(digest, array)
     if hasattr(key, "dtype") and jax.numpy.issubdtype(key.dtype, jax.dtypes.prng_key):
@@ -76,10 +80,26 @@ def identity(
     return digest.hexdigest()
 
 
+def _parts(static: Static) -> str:
+    """What a function is made of, by name.
+
+    Raises:
+        InputError: a plain function is a part of it.
+    """
+    # A linen module shows its functions by their bare names, so that all must be looked at.
+    named, text = _structure(static.treedef), repr(static.treedef)
+    text = named if " at 0x" in text else text
+    leaves = [_named(leaf) if callable(leaf) else leaf for leaf in static.leaves]
+    return f"{text} {tuple(leaves)}"
+
+
 def _program(
     static: Static, arrays: Sequence[jax.Array], x: np.ndarray, precision: str | None
-) -> str:
-    """What a function computes, and its gradient: names do not tell when code was changed."""
+) -> tuple[str, bool]:
+    """What a function computes, and its gradient, and whether that is all of it.
+
+    Names do not tell when code was changed.
+    """
     like = tuple(jax.ShapeDtypeStruct(array.shape, array.dtype) for array in arrays)
     return _traced(static, like, tuple(x.shape[1:]), str(precision))
 
@@ -87,7 +107,7 @@ def _program(
 @functools.lru_cache(64)
 def _traced(
     static: Static, like: tuple[Any, ...], shape: tuple[int, ...], precision: str | None
-) -> str:
+) -> tuple[str, bool]:
     def forward(arrays, keys, x):
         return apply(join(list(arrays), static), keys, x)
 
@@ -105,8 +125,9 @@ def _traced(
             written = hashlib.sha256()
             for number in constants(traced):
                 _update(written, number)
-            return _ADDRESS.sub("", str(traced)) + written.hexdigest()
-    return ""
+            on_host = any("callback" in e.primitive.name for e in equations(traced.jaxpr))
+            return _ADDRESS.sub("", str(traced)) + written.hexdigest(), not on_host
+    return "", False
 
 
 def _structure(tree: Any) -> str:
@@ -148,9 +169,10 @@ def _named(function: Any) -> str:
         if cells and not any(hasattr(content, "shape") for content in cells):
             return f"{place}.{name} {_settings(cells)}"
     raise InputError(
-        "results of a plain function cannot be kept, because another one cannot be told from it: "
-        f"{function!r} may hold parameters. Use Frozen(module, variables), an nnx or equinox "
-        f"module with functions of {', '.join(sorted(_LIBRARIES))} only, or sweep() without resume"
+        "results of a plain function that calls the host (jax.pure_callback), or that JAX cannot "
+        f"trace, cannot be kept, because another one cannot be told from it: {function!r} may hold "
+        "parameters. Use Frozen(module, variables), an nnx or equinox module with functions of "
+        f"{', '.join(sorted(_LIBRARIES))} only, or sweep() without resume"
     )
 
 

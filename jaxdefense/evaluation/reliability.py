@@ -181,7 +181,9 @@ def _probabilities(logits: np.ndarray) -> Check:
 def _zero_gradients(measure: Callable[[], np.ndarray]) -> np.ndarray | str:
     try:
         return measure()
-    except (ValueError, TypeError, NotImplementedError) as error:  # callbacks, while loops
+    except jax.errors.JaxRuntimeError:  # too little memory, say: no matter of the function
+        raise
+    except Exception as error:  # of a user's function: callbacks, while loops
         return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 

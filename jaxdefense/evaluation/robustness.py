@@ -18,10 +18,30 @@ class Evaluations:
     Attributes:
         gradients: gradient evaluations (one forward and one backward pass each).
         forwards: forward passes besides those.
+        seconds: by the clock, compiling included; of the run that measured it, where a result was
+            kept, and of the last one, where a killed run went on.
+        compiling: tracing and compiling programs, seconds added up over threads.
     """
 
     gradients: int
     forwards: int
+    seconds: float = dataclasses.field(default=0.0, compare=False)
+    compiling: float = dataclasses.field(default=0.0, compare=False)
+
+    def __sub__(self, other: "Evaluations") -> "Evaluations":
+        """What was spent besides."""
+        pairs = zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)
+        return Evaluations(*(one - two for one, two in pairs))
+
+    @property
+    def time(self) -> str:
+        """In words.
+
+        Example:
+            >>> Evaluations(1, 1, 12.34, 5.6).time
+            '12.3 s, 5.6 s of compiling'
+        """
+        return f"{self.seconds:.1f} s, {self.compiling:.1f} s of compiling"
 
 
 def interval(successes: np.ndarray | int, n: int, confidence: float = 0.95) -> np.ndarray:

@@ -41,8 +41,8 @@ def recall(
 
     Args:
         folder: where results are kept, one file a sweep, written atomically.
-        attack, deployed, x, y, radii, key, surrogate, **options: as in `sweep`. Functions must be
-            pytrees of arrays (`Frozen`, `Purified`): two closures cannot be told apart.
+        attack, deployed, x, y, radii, key, surrogate, **options: as in `sweep`. A plain function
+            that calls the host (``jax.pure_callback``) cannot be told from another one.
 
     Returns:
         The result.

@@ -1,9 +1,11 @@
 """The sweep: robust accuracy of a deployed function over a grid of radii."""
 
+import dataclasses
 import functools
 import os
+import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ParamSpec
 
 import jax
 import jax.numpy as jnp
@@ -36,13 +38,32 @@ from jaxdefense.evaluation.robustness import (
 from jaxdefense.geometry import limit64
 from jaxdefense.losses import Targeted, margin
 from jaxdefense.precision import float32_products
-from jaxdefense.programs import make_room
+from jaxdefense.programs import compilations, make_room
 from jaxdefense.surrogates import evaluations, knows
 from jaxdefense.typing import Classifier, Images, Labels, one_key
 
 METHODS = ("nested", "grid")
 
 
+_Given = ParamSpec("_Given")
+
+
+def _timed(run: Callable[_Given, Robustness]) -> Callable[_Given, Robustness]:
+    @functools.wraps(run)
+    def timed(*args: _Given.args, **kwargs: _Given.kwargs) -> Robustness:
+        began = time.monotonic()
+        with compilations() as compiled:
+            result = run(*args, **kwargs)
+        spent = result.evaluations
+        seconds = spent.seconds + time.monotonic() - began
+        compiling = spent.compiling + compiled.seconds
+        spent = dataclasses.replace(spent, seconds=seconds, compiling=compiling)
+        return dataclasses.replace(result, evaluations=spent)
+
+    return timed
+
+
+@_timed
 def sweep(
     attack: Attack,
     deployed: Classifier,
@@ -86,8 +107,8 @@ def sweep(
         progress: show a progress bar with the time left; None: where there is a terminal.
         resume: a folder for finished blocks of examples. A run that was killed takes up what it
             finds there; several processes (`jax.distributed`) share the work through it, and from
-            then on one that dies ends the others. Functions must be pytrees of arrays then, as for
-            `recall`.
+            then on one that dies ends the others. Plain functions must not call the host then, as
+            for `recall`.
         after: what an earlier sweep found of the same function, images and radii. Only what it
             left standing is attacked, and the result is the worst of both.
 

@@ -49,8 +49,8 @@ def from_torch(
         InputError: layers that do not match, or another answer than the original's.
 
     Example:
-        >>> network = torch.load("lenet.pt")  # doctest: +SKIP
-        >>> variables = from_torch(models.build("lenet5"), network.state_dict(), (28, 28, 1),
+        >>> state_dict = torch.load("lenet.pt")  # doctest: +SKIP
+        >>> variables = from_torch(models.build("lenet5"), state_dict, (28, 28, 1),
         ...                        reference=(x, logits))  # doctest: +SKIP
     """
     arrays = {name: _array(value) for name, value in state_dict.items()}
@@ -62,6 +62,7 @@ def from_keras(
     weights: Sequence[tuple[str, Any]] | Mapping[str, Any],
     image_shape: Sequence[int],
     reference: tuple[np.ndarray, np.ndarray] | None = None,
+    epsilon: float = 1e-3,
 ) -> PyTree:
     """Variables of a model from the weights of a Keras model of the same architecture.
 
@@ -71,6 +72,7 @@ def from_keras(
             ``[(w.path, w.numpy()) for w in keras_model.weights]``; `read_h5` reads them from a
             weights file.
         image_shape, reference: as in `from_torch`.
+        epsilon: of its batch normalisations, which weights do not say; Keras's own by default.
 
     Returns:
         Variables.
@@ -79,7 +81,7 @@ def from_keras(
         InputError: as in `from_torch`.
     """
     items = weights.items() if isinstance(weights, Mapping) else weights
-    layers = keras_layers([(name, np.asarray(value)) for name, value in items])
+    layers = keras_layers([(name, np.asarray(value)) for name, value in items], epsilon)
     return _convert(model, layers, image_shape, reference, channels_first=False)
 
 
@@ -242,5 +244,5 @@ def _check(model: nn.Module, variables: PyTree, x: np.ndarray, wanted: np.ndarra
             f"the converted network answers otherwise than the original: outputs "
             f"{list(made.shape)} and {list(wanted.shape)} differ by {gap:.2g} of the largest, "
             f"allowed {_TOLERANCE:g}. Are both in evaluation mode, with the same normalisation, "
-            "padding and activations?"
+            "padding, activations and epsilon of batch normalisations?"
         )

@@ -56,8 +56,15 @@ def torch_layers(arrays: dict[str, np.ndarray]) -> list[Layer]:
     return layers
 
 
-def keras_layers(items: list[tuple[str, np.ndarray]]) -> list[Layer]:
-    """Layers of a Keras model's weights, in their order."""
+_EPSILON = 1e-5  # of every batch normalisation of ours, and PyTorch's
+
+
+def keras_layers(items: list[tuple[str, np.ndarray]], epsilon: float) -> list[Layer]:
+    """Layers of a Keras model's weights, in their order.
+
+    Their batch normalisations divide by ``sqrt(var + epsilon)``, ours by another's: what differs
+    becomes a part of the variance.
+    """
     groups: dict[str, dict[str, np.ndarray]] = {}
     for name, array in items:
         prefix, _, last = name.partition(":")[0].rpartition("/")
@@ -72,8 +79,12 @@ def keras_layers(items: list[tuple[str, np.ndarray]]) -> list[Layer]:
             else:
                 layers.append(Layer(name, "dense", group))
         elif "gamma" in group:
+            if not {"beta", "moving_mean", "moving_variance"} <= set(group):
+                raise InputError(
+                    f"{name} holds {', '.join(group)}: a batch normalisation needs all"
+                )
             made = {"scale": group["gamma"], "bias": group["beta"], "mean": group["moving_mean"],
-                    "var": group["moving_variance"]}  # fmt: skip
+                    "var": group["moving_variance"] + (epsilon - _EPSILON)}  # fmt: skip
             layers.append(Layer(name, "norm", made))
         else:
             raise InputError(f"{name} holds {', '.join(group)}: it is no layer known here")

@@ -9,6 +9,7 @@ such as the weights of a frozen purifier, are arguments of the compiled step, an
 that differ in arrays only share a program.
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -197,7 +198,7 @@ def forward(
     """What a linen module makes of images in training mode, and its new state.
 
     Args:
-        model: called with ``train=True``; dropout is drawn from the key.
+        model: called with ``train=True`` where it takes that; dropout is drawn from the key.
         params, model_state: its variables.
         key: of this call.
         x: images.
@@ -205,6 +206,7 @@ def forward(
         **inputs: further ones of the call.
     """
     variables, rngs = {"params": params, **model_state}, {"dropout": key}
-    return model.apply(
-        variables, x, train=True, mutable=list(model_state), rngs=rngs, method=method, **inputs
-    )
+    takes = inspect.signature(getattr(model, method or "__call__")).parameters.values()
+    if any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in takes):
+        inputs["train"] = True
+    return model.apply(variables, x, mutable=list(model_state), rngs=rngs, method=method, **inputs)

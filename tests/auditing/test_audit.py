@@ -17,7 +17,7 @@ from jaxdefense.auditing import BUDGETS, audit, masking
 from jaxdefense.auditing.claims import BROKEN, HOLDS, UNRELIABLE
 from jaxdefense.auditing.defence import as_defence
 from jaxdefense.auditing.matrix import Matrix
-from jaxdefense.auditing.plan import GREY, OWN, plan
+from jaxdefense.auditing.plan import GREY, SHORT, plan
 from jaxdefense.auditing.result import SCHEMA
 from jaxdefense.auditing.usable import logits_of_all
 from jaxdefense.data import as_images
@@ -205,7 +205,7 @@ def test_a_gradient_that_is_said_to_be_of_no_use_is_tried_where_it_has_one(case)
     for purifier, tried in ((smooth, True), (rounds, False)):
         defence = jd.Defence(classifier=classifier, purifier=purifier, differentiable=False)
         found = audit(defence, x, y, [0.05], KEY, budget=TINY)
-        assert (OWN in names(found)) == tried
+        assert (f"{SHORT}, its own gradient" in names(found)) == tried
 
 
 def test_a_network_that_cannot_be_trained_is_left_out(case):
@@ -248,6 +248,83 @@ def test_networks_of_the_users_are_trained_as_they_are_called(module):
         assert "another seed" in found.meta["accuracy of substitutes"]
 
 
+class Plain(nn.Module):
+    """Takes images and nothing else, as most linen modules in tutorials do."""
+
+    @nn.compact
+    def __call__(self, x):
+        return nn.Dense(2)(x.reshape(len(x), -1))
+
+
+def test_a_network_that_is_handed_over_bare_is_trained_again():
+    images = np.random.default_rng(0).integers(0, 255, (64, 8, 8, 1), dtype=np.uint8)
+    labels = (images.mean((1, 2, 3)) > 127).astype(np.int32)
+    net = jd.Frozen(Plain(), Plain().init(KEY, jnp.zeros((1, 8, 8, 1))))
+    defence = jd.Defence(deployed=net, train=(images, labels))
+    given = (defence, as_images(images[:8]), labels[:8], [0.1], KEY)
+    found = audit(*given, budget=TINY)
+    assert "transfer: another seed" in names(found)
+    assert "transfer: another architecture" in {row.name for row in found.skipped}
+    late = audit(*given, budget=TINY, seconds=0.0)
+    assert not late.meta["accuracy of substitutes"]
+    assert "transfer: another seed" in {row.name for row in late.skipped}
+
+
+@jax.custom_vjp
+def forbidden(x):
+    return x
+
+
+def refuse(_, seed):
+    raise RuntimeError("nobody may differentiate this")
+
+
+forbidden.defvjp(lambda x: (x, None), refuse)
+
+
+def test_whatever_a_gradient_raises_ends_no_audit(case):
+    classifier, x, y = case
+    whole = jd.Purified(forbidden, classifier)
+    found = audit(whole, x, y, [0.05, 0.2], KEY, budget=TINY, claims="0.9@linf:0.2")
+    assert "BPDA, identity" in names(found)
+    assert found.verdicts[0].outcome == BROKEN
+    assert "nobody may" in {row.name: row.reason for row in found.skipped}["white-box"]
+
+
+def test_an_audit_in_l1_tells_honest_from_masked(linear):
+    x, y = map(np.asarray, linear.data(count=120))
+    weights = np.asarray(linear.weights())
+    classifier = linear.classifier(linear.weights())
+    left = float((nearest_in_l1(weights, x, y) > 0.25).mean())
+    given = ([0.1, 0.25], KEY)
+    found = audit(classifier, x, y, *given, ball=jd.l1, budget=TINY, claims=f"{left}@l1:0.25")
+    assert 0.2 < left < 0.95
+    assert left <= found.worst.robust_accuracy[-1] <= left + 0.03
+    assert (found.verdicts[0].outcome, masking.doubts(found.checks)) == (HOLDS, [])
+    hidden = jd.Purified(jd.defenses.bit_depth(2), classifier)
+    y = np.asarray(hidden(jnp.asarray(x)).argmax(-1))
+    found = audit(hidden, x, y, [16.0], KEY, ball=jd.l1, budget=TINY, claims="0.9@l1:16")
+    assert found.verdicts[0].outcome == BROKEN
+
+
+def nearest_in_l1(weights, x, y):
+    """The closest image of another class: the pixels that count most go to their ends first."""
+    found = []
+    for image, label in zip(x.reshape(len(x), -1), y, strict=True):
+        distances = []
+        for other in set(range(weights.shape[1])) - {int(label)}:
+            slope = weights[:, other] - weights[:, label]
+            behind = -((image - 0.5) @ slope)
+            room = np.where(slope > 0, 1 - image, image)
+            order = np.argsort(-abs(slope))
+            gained = np.cumsum((abs(slope) * room)[order])
+            last = np.searchsorted(gained, behind)
+            before = gained[last - 1] if last else 0.0
+            distances.append(room[order][:last].sum() + (behind - before) / abs(slope[order[last]]))
+        found.append(min(distances))
+    return np.array(found)
+
+
 def test_attackers_train_networks_of_their_own():
     images = np.random.default_rng(0).integers(0, 255, (130, 8, 8, 1), dtype=np.uint8)
     labels = (images.mean((1, 2, 3)) > 127).astype(np.int32)
@@ -284,6 +361,8 @@ def test_a_killed_audit_goes_on_from_finished_attackers(case, tmp_path, monkeypa
     monkeypatch.setattr("jaxdefense.evaluation.store.sweep", lambda *a, **k: pytest.fail("again"))
     again = audit(*given, budget=TINY, folder=tmp_path)
     assert len(done) == len(whole.outcomes)
+    assert [o.seconds for o in again.outcomes] == [o.seconds for o in whole.outcomes]
+    assert all(o.seconds > 0 for o in whole.outcomes)
     np.testing.assert_array_equal(again.worst.smallest_radius, whole.worst.smallest_radius)
 
 
@@ -334,6 +413,10 @@ def test_no_attacker_begins_when_the_time_is_over(case):
         ({"budget": "fast"}, "unknown budget"),
         ({"claims": ["0.9@l2:0.1"]}, "audit each norm by itself"),
         ({"radii": [8.0]}, "0-255 units"),
+        ({"radii": 8.0}, "0-255 units"),
+        ({"claims": "0.9@l2:0.1"}, "audit each norm by itself"),
+        ({"ball": "l2"}, "must be one of jaxdefense.linf"),
+        ({"ball": jd.l0}, "audit works in linf and l2 and l1, got l0"),
     ],
 )
 def test_bad_input_says_what_to_do(case, options, message):
@@ -441,10 +524,10 @@ def test_one_flat_image_of_few_is_chance():
     classifier = lambda x: jnp.stack([v := jnp.maximum(x.mean((1, 2, 3)) - 0.2, 0), 1 - v], -1)
     x = np.full((16, 4, 4, 1), 0.6, np.float32)
     x[0] = 0.05
-    check = masking.gradients(classifier, x, np.zeros(16, int), 0.01, jd.linf, KEY)
+    check = masking.gradients(classifier, x, np.zeros(16, int), 0.01, jd.linf, KEY, None)
     assert (check.outcome, check.value) == ("pass", 1 / 16)
     x[:6] = 0.05
-    flat = masking.gradients(classifier, x, np.zeros(16, int), 0.01, jd.linf, KEY)
+    flat = masking.gradients(classifier, x, np.zeros(16, int), 0.01, jd.linf, KEY, None)
     assert flat.outcome == "fail"
 
 

@@ -12,6 +12,7 @@ from jaxdefense import Purified, Randomized, Tempered, attacks, linf, sweep
 from jaxdefense.auditing import comparing, masking
 from jaxdefense.auditing.plan import MORE, Cell
 from jaxdefense.evaluation import Certificate
+from jaxdefense.surrogates import eot
 
 KEY = jax.random.key(0)
 EPS = 0.1
@@ -46,6 +47,43 @@ def test_differences_tell_gradients_that_lead_elsewhere(case):
     assert masking.differences(other, deployed, x, y, KEY, 0.1).outcome == "fail"
 
 
+@jax.custom_vjp
+def partly(scale, x):
+    """A linear function whose gradient is turned round for every fourth image of a batch of 24."""
+    return scale * x
+
+
+partly.defvjp(
+    lambda scale, x: (scale * x, scale),
+    lambda scale, seed: (0.0 * scale, scale * jnp.where(astray(len(seed)), -seed, seed)),
+)
+
+
+def astray(count):
+    return (jnp.arange(count) % 4 == 0)[:, None, None, None]
+
+
+def test_gradients_that_lead_astray_on_some_images_are_told(case):
+    """Their mean agreement is far above the limit."""
+    classifier, x, y = case
+    masked = lambda x: classifier(partly(1.0, x))
+    assert masking.differences(masked, masked, x, y, KEY).outcome == "pass"
+    args = (x, y, EPS, linf, KEY)
+    found = masking.gradients(masked, *args, (masked, masked))
+    assert (found.outcome, found.value) == ("fail", 0.25)
+    assert masking.gradients(classifier, *args, (classifier, classifier)).outcome == "pass"
+
+
+def test_differences_of_a_random_defence_are_along_one_draw(case):
+    """Two draws of it have little to do with each other, and that masks nothing."""
+    classifier, x, y = case
+    flip = lambda key, image: image * jax.random.rademacher(key, image.shape, image.dtype)
+    noisy = Randomized(lambda keys, x: classifier(jax.vmap(flip)(keys, x)))
+    assert masking.differences(noisy, noisy, x, y, KEY).value > 0.99
+    means = eot(noisy, 40)  # more draws than images of one program
+    assert masking.differences(means, means, x[:3], y[:3], KEY).value > 0.99
+
+
 def test_differences_say_nothing_of_a_function_that_does_not_change(case):
     classifier, x, y = case
     constant = lambda x: 0.0 * classifier(x)
@@ -64,7 +102,7 @@ def test_an_unbounded_attack_reaches_zero_where_gradients_are_of_use(case):
 
 def test_images_without_gradients_are_counted(case):
     classifier, x, y = case
-    args = (x, y, EPS, linf, KEY)
+    args = (x, y, EPS, linf, KEY, None)
     assert masking.gradients(classifier, *args).outcome == "pass"
     found = masking.gradients(Purified(rounded, classifier), *args)
     assert (found.outcome, found.value) == ("fail", 1.0)
@@ -150,6 +188,8 @@ def test_what_is_certified_may_not_be_broken():
     # Near the radius a vote of few draws goes wrong by chance; far within it does not.
     assert check(0.25, 100) == "pass"
     assert check(0.4, 100) == "fail"
+    # Nine votes prove nothing against a radius of this size.
+    assert check(0.3, 9) == masking.NOT_APPLICABLE
 
 
 def test_what_autoattacks_square_finds_was_found_without_gradients(case):

@@ -115,8 +115,17 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 def test_functions_that_cannot_be_told_apart_are_refused(tmp_path):
     net, x, y = subject()
+    host = lambda x: jax.pure_callback(np.asarray, jax.ShapeDtypeStruct(x.shape, x.dtype), x)
     with pytest.raises(InputError, match="plain function"):
-        jd.sweep(ATTACK, lambda x: net(x), x, y, RADII, KEY, resume=tmp_path)
+        jd.sweep(ATTACK, lambda x: net(host(x)), x, y, RADII, KEY, resume=tmp_path)
+
+
+def test_a_plain_function_goes_on_where_it_was(tmp_path, monkeypatch):
+    net, x, y = subject()
+    first = jd.sweep(ATTACK, lambda x: net(x), x, y, RADII, KEY, resume=tmp_path)
+    monkeypatch.setattr(blocks, "_write", lambda *_: pytest.fail("measured again"))
+    again = jd.sweep(ATTACK, lambda images: net(images), x, y, RADII, KEY, resume=tmp_path)
+    np.testing.assert_array_equal(again.smallest_radius, first.smallest_radius)
 
 
 def test_a_flipped_bit_in_a_block_costs_that_block_and_no_more(tmp_path):

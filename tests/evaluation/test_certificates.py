@@ -13,6 +13,7 @@ from jaxdefense.errors import InputError
 from jaxdefense.evaluation import certify
 from jaxdefense.evaluation.bounds import certified_within, interval_bounds
 from jaxdefense.evaluation.certificates import lower_bound
+from jaxdefense.typing import example_keys
 
 
 def half_space(x):
@@ -49,6 +50,19 @@ def test_radii_of_a_half_space_are_below_its_distance_and_close():
     assert near.sum() >= 3
     np.testing.assert_allclose(found.radius[near], DISTANCE[near], atol=0.03)
     assert (found.radius <= most).all()
+
+
+def test_nan_under_noise_is_no_vote():
+    """JAX takes a NaN for the largest logit, and the first class would win."""
+    torn = lambda x: half_space(x) + 0 * jnp.sqrt(x).sum((1, 2, 3))[:, None]
+    vote = smoothed(torn, 0.25, draws=20)
+    keys = example_keys(jax.random.key(0), 2)
+    far, near = np.full_like(X[:1], 100.0), np.full_like(X[:1], 0.01)
+    counts = np.asarray(vote(keys, np.concatenate([far, near])))
+    assert counts[0].tolist() == [20, 0]
+    assert np.isnan(counts[1]).all()
+    with pytest.raises(InputError, match="answers NaN to most noisy copies of 1 of 2 images"):
+        certify(vote, np.concatenate([X[:1], near]), Y[:2], jax.random.key(0), draws=100)
 
 
 def test_certified_accuracy_counts_wrong_answers_and_abstentions_as_not_certified():

@@ -211,16 +211,37 @@ def test_a_long_array_cut_short_by_its_header_is_noticed(tmp_path):
         store._read(path)
 
 
-def test_plain_functions_are_refused(tmp_path):
-    for deployed in (
-        lambda x: NET(x),
-        Linear.classifier(Linear.weights()),
-        jd.Purified(lambda x: jnp.round(x), NET),
-    ):
+def test_plain_functions_are_told_apart_by_what_they_compute(tmp_path, measured):
+    def closed(seed, scale=1.0):
+        classifier = Linear.classifier(Linear.weights(seed))
+        return lambda x: scale * classifier(x)
+
+    def kept(deployed, surrogate=None):
+        before = len(measured)
+        recall(tmp_path, BIM, deployed, X, Y, RADII, KEY, surrogate)
+        return len(measured) == before
+
+    assert not kept(closed(0))
+    assert kept(closed(0)), "another object, the same function"
+    assert not kept(closed(1)), "other parameters in the closure"
+    assert not kept(closed(0, 2.0)), "another number in the code"
+    assert not kept(NET, closed(0))
+    assert not kept(NET, closed(1))
+    assert kept(NET, closed(0))
+    assert not kept(jd.Purified(lambda x: jnp.round(x), NET))
+    assert not kept(jd.Purified(lambda x: jnp.round(2 * x) / 2, NET))
+    assert kept(jd.Purified(lambda x: jnp.round(x), NET))
+
+
+def test_plain_functions_that_call_the_host_are_refused(tmp_path):
+    """What they compute there is not traced."""
+    like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
+    host = lambda x: jax.pure_callback(np.asarray, like(x), x)
+    for deployed in (lambda x: NET(host(x)), jd.Purified(host, NET)):
         with pytest.raises(InputError, match=r"plain function.*Use Frozen\(module, variables\)"):
             recall(tmp_path, BIM, deployed, X, Y, RADII, KEY)
     with pytest.raises(InputError, match="plain function"):
-        recall(tmp_path, BIM, NET, X, Y, RADII, KEY, lambda x: NET(x))
+        recall(tmp_path, BIM, NET, X, Y, RADII, KEY, lambda x: NET(host(x)))
     assert not list(tmp_path.iterdir())
 
 
@@ -262,9 +283,13 @@ def test_networks_with_functions_of_a_library_are_told_apart(tmp_path, measured,
     kept(functools.partial(jax.nn.leaky_relu, negative_slope=0.1))
     kept(functools.partial(jax.nn.leaky_relu, negative_slope=0.2))
     assert len(measured) == 4
-    # linen shows this one as "<lambda>", as it would any other.
+    # linen shows these as "<lambda>", as it would any other: they are told by what is traced.
+    kept(lambda x: 2 * x)
+    kept(lambda x: 3 * x)
+    assert len(measured) == 6
+    like = lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype)
     with pytest.raises(InputError, match="may hold parameters"):
-        kept(lambda x: 2 * x)
+        kept(lambda x: jax.pure_callback(np.asarray, like(x), x))
 
 
 def test_a_module_of_a_library_is_told_by_its_settings(tmp_path, measured):

@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from flax import linen as nn
 
 from jaxdefense import Frozen, models
 from jaxdefense.errors import InputError
@@ -190,7 +191,34 @@ def test_keras_3_lists_layers_by_kind(tmp_path):
             for number, part in enumerate(part for part in order if part in found):
                 file[f"layers/{name}/vars/{number}"] = found[part]
     weights = models.read_h5(tmp_path / "new.weights.h5")
-    same(models.from_keras(model, weights, (32, 32, 3)), variables)
+    same(models.from_keras(model, weights, (32, 32, 3), epsilon=1e-5), variables)
+
+
+def test_keras_divides_by_another_epsilon(tmp_path):
+    """0.001 by default, ours 0.00001: where a channel hardly varies that is another network."""
+    model = Normed()
+    rng = np.random.default_rng(0)
+    x = rng.uniform(size=(4, 8, 8, 3)).astype(np.float32)
+    kernel = rng.normal(size=(192, 5)).astype(np.float32)
+    scale, shift, mean, var = (rng.uniform(size=3).astype(np.float32) for _ in range(4))
+    weights = [
+        ("norm/gamma", scale), ("norm/beta", shift), ("norm/moving_mean", mean),
+        ("norm/moving_variance", 1e-3 * var), ("dense/kernel", kernel),
+    ]  # fmt: skip
+    theirs = scale * (x - mean) / np.sqrt(1e-3 * var + 1e-3) + shift
+    logits = theirs.reshape(4, -1) @ kernel
+    models.from_keras(model, weights, (8, 8, 3), (x, logits))
+    with pytest.raises(InputError, match="epsilon of batch normalisations"):
+        models.from_keras(model, weights, (8, 8, 3), (x, logits), epsilon=1e-5)
+    with pytest.raises(InputError, match="needs all"):
+        models.from_keras(model, [weights[0], *weights[2:]], (8, 8, 3))
+
+
+class Normed(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train, epsilon=1e-5)(x)
+        return nn.Dense(5, use_bias=False)(x.reshape(len(x), -1))
 
 
 @pytest.mark.parametrize("name", ["lenet5", "resnet8", "autoencoder"])
