@@ -136,7 +136,7 @@ def honest(ground: Ground) -> Case:
 
 
 def jittery(ground: Ground) -> Case:
-    """The same behind a random shift of a pixel; claims what means over draws leave, less chance.
+    """The same behind a random shift of a pixel; claims what AutoAttack leaves, less chance.
 
     Its randomness hides nothing, so that no check may fail.
     """
@@ -144,7 +144,7 @@ def jittery(ground: Ground) -> Case:
     noisy = jd.Purified(jd.Randomized(_shifted), plain)
     deployed: Any = Voted(noisy, VOTES)
     given = (*ground.others, [ground.config.eps], ground.key, eot(noisy, 8))
-    left = jd.sweep(attacks.pgd(linf, 20), deployed, *given)
+    left = jd.sweep(attacks.rand(linf), deployed, *given)
     claim = Claim(_surely(left.interval), "linf", ground.config.eps)
     defence = _defence(ground, deployed=noisy, classifier=plain, purifier=noisy.purifier)
     return Case(defence, claim, HOLDS)
