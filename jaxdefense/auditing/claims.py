@@ -80,7 +80,7 @@ class Claim(NamedTuple):
         return self
 
     def __str__(self) -> str:
-        return f"{100 * self.accuracy:g} % at {self.norm} {self.eps:.4g}"
+        return f"{100 * self.accuracy:.4g} % at {self.norm} {self.eps:.4g}"
 
 
 class Verdict(NamedTuple):

@@ -96,11 +96,14 @@ if (dot) { dot.dispatchEvent(new Event("pointerenter"));
   told.shown = !document.getElementById("tip").hidden;
   dot.dispatchEvent(new Event("pointerleave"));
   told.gone = document.getElementById("tip").hidden; }
-const select = document.querySelector("select[data-filter=outcome]");
-if (select) { select.value = "no such"; select.value = [...select.options].at(-1).value;
-  select.dispatchEvent(new Event("change")); told.kept = read().length;
-  select.querySelector("option").value = "nothing like it"; select.selectedIndex = 0;
-  select.dispatchEvent(new Event("change")); told.none = read().length; }
+told.filters = {};
+for (const select of document.querySelectorAll("select[data-filter]")) {
+  const choose = (value) => { select.value = value; select.dispatchEvent(new Event("change")); };
+  const [all, ...values] = [...select.options].map((option) => option.value);
+  told.filters[select.dataset.filter] = values.map((v) => { choose(v); return read().length; });
+  select.add(new Option("nothing like it")); choose("nothing like it");
+  told.none = (told.none || 0) + read().length;
+  choose(all); }
 told.wide = document.documentElement.scrollWidth > document.documentElement.clientWidth;
 document.body.dataset.told = JSON.stringify(told);
 </script>
@@ -137,8 +140,18 @@ def test_an_audit_in_a_browser(page, width, tmp_path):
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium here")
 def test_a_leaderboard_in_a_browser(page, tmp_path):
-    path = write_leaderboard(tmp_path / "board.html", [page[0].parent])
+    found = json.loads(page[0].read_text())
+    other = tmp_path / "other"
+    other.mkdir()
+    told = {**found, "norm": "l2", "budget": "thorough"}
+    told["verdicts"] = [{**verdict, "norm": "l2", "eps": 0.05} for verdict in found["verdicts"]]
+    (other / "audit.json").write_text(json.dumps(told))
+    path = write_leaderboard(tmp_path / "board.html", [page[0].parent, other])
     told = drive(path, "audits", "eps", 1200, tmp_path)
-    assert told["up"] == ["0.1"]
-    assert told["kept"] == 1
+    assert (told["up"], told["down"]) == (["0.05", "0.1"], ["0.1", "0.05"])
+    both, each = [2], [1, 1]
+    assert told["filters"]["norm"] == told["filters"]["budget"] == each
+    assert told["filters"]["data"] == told["filters"]["outcome"] == both
+    assert sum(told["filters"]["knowledge"]) >= 2
     assert told["none"] == 0
+    assert not told["wide"]
