@@ -234,3 +234,41 @@ def test_networks_of_pytorch_itself(name):
     x = np.random.default_rng(0).uniform(size=(2, *shape)).astype(np.float32)
     made = models.from_torch(model, network.state_dict(), shape, (x, answers(network, x)))
     same(made, jax.tree.map(np.asarray, variables))
+
+
+@pytest.mark.filterwarnings("ignore")  # Keras's own
+@pytest.mark.parametrize("legacy", [True, False])
+@pytest.mark.parametrize("name", ["lenet5", "vgg16"])
+def test_networks_of_keras_itself(name, legacy, tmp_path, monkeypatch):
+    """Through its own weights files, with batch statistics that are no longer those of a start."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras")
+    shape = (28, 28, 1) if name == "lenet5" else (32, 32, 3)
+    network = keras.Sequential([keras.Input(shape), *_layers_of_keras(keras, name)])
+    rng = np.random.default_rng(0)
+    network.set_weights([w + rng.uniform(0, 0.1, w.shape) for w in network.get_weights()])
+    x = rng.uniform(size=(2, *shape)).astype(np.float32)
+    path = tmp_path / ("net.h5" if legacy else "net.weights.h5")
+    network.save(path) if legacy else network.save_weights(path)
+    with jax.numpy_rank_promotion("allow"):
+        reference = x, np.asarray(network(x, training=False))
+    settings = {} if name == "lenet5" else {"width": 2}
+    model = models.build(name, **settings)
+    made = models.from_keras(model, models.read_h5(path), shape, reference)
+    np.testing.assert_allclose(Frozen(model, made)(x), reference[1], rtol=1e-4, atol=1e-4)
+
+
+def _layers_of_keras(keras, name):
+    k = keras.layers
+    if name == "lenet5":
+        return [
+            k.Conv2D(6, 5, padding="same", activation="relu"), k.MaxPool2D(),
+            k.Conv2D(16, 5, activation="relu"), k.MaxPool2D(), k.Flatten(),
+            k.Dense(120, activation="relu"), k.Dense(84, activation="relu"), k.Dense(10),
+        ]  # fmt: skip
+    layers = []
+    for width, depth in ((2, 2), (4, 2), (8, 3), (16, 3), (16, 3)):
+        for _ in range(depth):
+            layers += [k.Conv2D(width, 3, padding="same"), k.BatchNormalization(), k.ReLU()]
+        layers.append(k.MaxPool2D())
+    return [*layers, k.Flatten(), k.Dense(10)]
