@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.benchmarks import planted, planted_cases, scoring, soundness
+from experiments.benchmarks import planted, planted_cases, planted_ground, scoring, soundness
 from jaxdefense import Frozen, attacks, l1, l2, linf, models
 from jaxdefense.errors import JaxdefenseError, UnknownNameError
 
@@ -152,7 +152,7 @@ def test_a_finished_planted_audit_is_not_measured_again(tmp_path, monkeypatch):
     monkeypatch.setattr(planted, "examine", audited)
     monkeypatch.setattr(planted, "prepare", lambda config, seed: seed)
     monkeypatch.setattr(planted, "write_audit", lambda folder, found: None)
-    config = planted_cases.Config(cases=("saturation", "quantisation"), output=str(tmp_path))
+    config = planted_ground.Config(cases=("saturation", "quantisation"), output=str(tmp_path))
     planted.main(dataclasses.replace(config, seeds=(0,)))
     planted.main(dataclasses.replace(config, seeds=(0, 1)))
     assert seen == [(seed, name) for seed in (0, 1) for name in config.cases]
@@ -163,7 +163,7 @@ def test_a_finished_planted_audit_is_not_measured_again(tmp_path, monkeypatch):
 def test_planted_defences_are_made():
     """In small, where nothing is worth anything: that is what the benchmarks are for."""
     config = soundness.Config(dataset="digits", size=16, epochs=1, n_train=128, n=16)
-    ground = planted_cases.prepare(config, 0)
+    ground = planted_ground.prepare(config, 0)
     alike = {"adversarially trained", "oblivious-only autoencoder"}  # trained as others are
     for name in planted_cases.CASES.keys() - alike:
         case = planted_cases.CASES[name](ground)

@@ -21,7 +21,8 @@ from typing import Any
 from tabulate import tabulate
 
 import jaxdefense as jd
-from experiments.benchmarks.planted_cases import CASES, Case, Config, Ground, prepare
+from experiments.benchmarks.planted_cases import CASES
+from experiments.benchmarks.planted_ground import Case, Config, Ground, prepare
 from jaxdefense.auditing import Audit, Budget
 from jaxdefense.auditing.claims import HOLDS
 from jaxdefense.cli import launch

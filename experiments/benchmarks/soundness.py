@@ -20,8 +20,9 @@ import numpy as np
 from tabulate import tabulate
 
 import jaxdefense as jd
-from experiments.benchmarks import planted_cases
-from experiments.benchmarks.planted_cases import Ground
+from experiments.benchmarks import planted_ground
+from experiments.benchmarks.planted_cases import unclipped_noise
+from experiments.benchmarks.planted_ground import Ground
 from jaxdefense import attacks, defenses, models
 from jaxdefense.attacks import Attack
 from jaxdefense.cli import launch
@@ -38,7 +39,7 @@ WITHIN = 0.999
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(planted_cases.Config):
+class Config(planted_ground.Config):
     """Settings of the benchmark; those of the networks as in `planted`."""
 
     dataset: str = "mnist"
@@ -86,9 +87,9 @@ class Proof(NamedTuple):
 def smoothed(ground: Ground, config: Config) -> Proof:
     """A network trained with noise, smoothed."""
     module = models.build("lenet5")
-    objective = with_augmentation(supervised(module), planted_cases.unclipped_noise(config.sigma))
+    objective = with_augmentation(supervised(module), unclipped_noise(config.sigma))
     given = (ground.x_train, ground.y_train, config.epochs, ground.key)
-    net = planted_cases.train(objective, module, *given)
+    net = planted_ground.train(objective, module, *given)
     vote = defenses.smoothed(net, config.sigma)
     found = certify(vote, ground.x, ground.y, ground.key, draws=config.draws)
     again = jax.random.fold_in(ground.key, 1)
@@ -106,7 +107,7 @@ def bounded(ground: Ground, config: Config) -> Proof:
     attack = attacks.pgd(linf, 7, step_size=0.25)
     objective = adversarial(supervised(module), attack, config.eps, deploy)
     given = (ground.x_train, ground.y_train, config.epochs, ground.key)
-    net = planted_cases.train(objective, module, *given, ground.net.variables)
+    net = planted_ground.train(objective, module, *given, ground.net.variables)
     radius = np.full(len(ground.y), -1.0)
     for eps in np.geomspace(1e-4, 0.1, 31):
         radius[certified_within(net, ground.x, ground.y, float(eps))] = eps
@@ -142,7 +143,7 @@ def main(config: Config) -> None:
     """Attacks certified images and counts those that break."""
     folder, rows = ensure_folder(config.output), []
     for seed in config.seeds:
-        ground = planted_cases.prepare(config, seed)
+        ground = planted_ground.prepare(config, seed)
         for make in (smoothed, bounded):
             found = rows_of(make(ground, config), ground, config)
             rows += [{**row, "seed": seed} for row in found]
