@@ -186,6 +186,11 @@ def _hardened(objective, attack, eps, deploy, params, model_state, key, x, y):
     return objective(params, model_state, key, jax.lax.stop_gradient(found), y)
 
 
+def _takes_train(call: Callable[..., Any]) -> bool:
+    parameters = inspect.signature(call).parameters.values()
+    return any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in parameters)
+
+
 def forward(
     model: nn.Module,
     params: PyTree,
@@ -206,7 +211,6 @@ def forward(
         **inputs: further ones of the call.
     """
     variables, rngs = {"params": params, **model_state}, {"dropout": key}
-    takes = inspect.signature(getattr(model, method or "__call__")).parameters.values()
-    if any(p.name == "train" or p.kind is p.VAR_KEYWORD for p in takes):
+    if _takes_train(getattr(model, method or "__call__", model.apply)):
         inputs["train"] = True
     return model.apply(variables, x, mutable=list(model_state), rngs=rngs, method=method, **inputs)
