@@ -85,6 +85,17 @@ def _equal(one: np.ndarray, other: np.ndarray) -> bool:
 
 # Programs whose rows were found not to depend on each other.
 _by_row: set[Any] = set()
+# Functions that leave JAX when they run; they are few.
+_outside: set[Static] = set()
+
+
+def leaves_jax(function) -> bool:
+    """Whether a function that has been through the clean pass calls the host, or other code.
+
+    Two calls of the host at a time end JAX on a CPU of two cores in a deadlock: each waits for its
+    arguments to be copied, by a thread that the other one holds.
+    """
+    return split(function)[1] in _outside
 
 
 def _shape(array: Any) -> jax.ShapeDtypeStruct:
@@ -135,6 +146,10 @@ def all_logits(deployed, images, key, rows, name) -> np.ndarray:
     keys = keys_at(key, jnp.arange(rows))
     shapes = tuple(map(_shape, arrays)), _shape(keys), _shape(images[:rows])
     leaves = _inspect(static, *shapes, name)
+    if leaves:
+        if len(_outside) >= 256:  # they may hold what a user's function closes over
+            _outside.clear()
+        _outside.add(static)
     outputs = []
     for start in range(0, len(images), rows):
         index = np.minimum(np.arange(start, start + rows), len(images) - 1)

@@ -18,7 +18,12 @@ from jaxdefense.classifiers import is_random
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.evaluation import threads
 from jaxdefense.evaluation.blocks import in_blocks
-from jaxdefense.evaluation.clean import clean_correct, clean_logits, count_classes
+from jaxdefense.evaluation.clean import (
+    clean_correct,
+    clean_logits,
+    count_classes,
+    leaves_jax,
+)
 from jaxdefense.evaluation.devices import with_memory
 from jaxdefense.evaluation.grid import Measured, measure
 from jaxdefense.evaluation.identity import identity
@@ -205,7 +210,7 @@ def sweep(
         # every machine, whatever its cores and memory.
         size = min(size, int(np.clip(-(-size // 8), 32, 128 if on_cpu else 8192)))
         slots = min(slots, size)
-    parts = threads.count(size)
+    parts = 1 if leaves_jax(deployed) or leaves_jax(attacked) else threads.count(size)
     ascending = method == "nested" and attack.ball is not None
 
     def part(some: np.ndarray, report: Callable[[int], Any]) -> Measured:

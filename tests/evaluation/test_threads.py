@@ -72,6 +72,27 @@ def test_few_rows_and_several_devices_are_one_thread(monkeypatch):
     assert threads.count(10_000) == 1
 
 
+def test_what_calls_the_host_is_called_by_one_thread_at_a_time(monkeypatch):
+    """Two such calls wait for each other where XLA has two threads."""
+    net, x, y = subject()
+    seen, share = [], threads.share
+    monkeypatch.setattr(threads, "count", lambda rows: 2)
+    monkeypatch.setattr(threads, "share", lambda *a: seen.append(a[3]) or share(*a))
+
+    def rounded(x):
+        like = jax.ShapeDtypeStruct(x.shape, x.dtype)
+        return jax.pure_callback(np.round, like, x, vmap_method="sequential")
+
+    whole = jd.Purified(rounded, net)
+    y = np.asarray(whole(x).argmax(-1))
+    noise = jd.attacks.gaussian(0.5, jd.linf)
+    around = jd.Purified(jd.surrogates.bpda(rounded), net)
+    jd.sweep(noise, whole, x, y, RADII, KEY)
+    jd.sweep(ATTACK, net, x, y, RADII, KEY, around)
+    jd.sweep(ATTACK, net, x, y, RADII, KEY)
+    assert seen == [1, 1, 2]
+
+
 def test_settings_that_hold_in_one_thread_only_keep_the_work_there():
     seen = []
 
