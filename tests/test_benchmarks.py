@@ -132,10 +132,12 @@ def test_a_certificate_that_is_too_large_is_found_out(factor, broken):
     radius = factor * np.abs(score) / np.abs(direction).sum()
     radius[0] = -1.0  # nothing is claimed of this one
     proof = soundness.Proof(
-        "planted", "linf", radius, (attacks.pgd(linf, 10),), sign, lambda x: sign(x).argmax(-1)
+        "planted", "linf", radius, (attacks.pgd(linf, 10),), sign, lambda x: sign(x).argmax(-1),
+        tight=True,
     )  # fmt: skip
     config = soundness.Config(multiples=(2.0, 1e4))  # at most from black to white
     within, beyond, _ = soundness.rows_of(proof, ground, config)
+    assert (within["at least"], beyond["at least"]) == (0, 2)
     assert within["broken"] == (5 if broken else 0)
     assert beyond["broken"] == within["certified"] == 5
 
@@ -169,5 +171,6 @@ def test_planted_defences_are_made():
         case = planted_cases.CASES[name](ground)
         assert 0 <= case.claim.accuracy <= 1
         assert case.defence.train is not None
+    assert soundness.layer(ground, config).tight
     proof = soundness.bounded(ground, config)
     assert proof.radius.shape == proof.answer(ground.x).shape == (16,)
