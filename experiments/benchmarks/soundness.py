@@ -1,15 +1,15 @@
 """Does any attack succeed within a certified radius? Then attack, scoring or proof are wrong.
 
-Three networks with proofs: a smoothed one (Cohen et al. 2019, l2), and interval bounds (Gowal et al.
-2018, l-inf) of one that was trained against PGD, which are far too careful, and of a single layer,
-which are nearly exact. Every image is attacked just within its certified radius, where nothing may
+Three networks with proofs: a smoothed one (Cohen et al. 2019, l2), and interval bounds (Gowal et
+al. 2018, l-inf) of one that was trained against PGD, which are far too careful, and of a single
+layer, which are nearly exact. Every image is attacked just within its certified radius, where nothing may
 succeed, and at multiples of it, which shows that the attack can.
 
     python -m experiments.benchmarks.soundness --data-dir DIR     # MNIST, 800 images, minutes
 
 Exits with status 1 where an attack succeeds within a certified radius, where it breaks nothing at
-the largest multiple either (of a single layer: less than half of the images at twice the radius), or
-where too few images are certified to tell.
+the largest multiple either (of a single layer: less than half of the images at twice the radius),
+or where too few images are certified to tell.
 """
 
 import dataclasses
