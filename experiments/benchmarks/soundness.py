@@ -2,8 +2,8 @@
 
 Three networks with proofs: a smoothed one (Cohen et al. 2019, l2), and interval bounds (Gowal et
 al. 2018, l-inf) of one that was trained against PGD, which are far too careful, and of a single
-layer, which are nearly exact. Every image is attacked just within its certified radius, where nothing may
-succeed, and at multiples of it, which shows that the attack can.
+layer, which are nearly exact. Every image is attacked just within its certified radius, where
+nothing may succeed, and at multiples of it, which shows that the attack can.
 
     python -m experiments.benchmarks.soundness --data-dir DIR     # MNIST, 800 images, minutes
 
