@@ -51,6 +51,13 @@ def room_for_programs(request):
     _LAST[0] = group
 
 
+@pytest.fixture
+def lasting_programs(monkeypatch):
+    """For tests that count programs: no cache filled by other tests drops one midway."""
+    jax.clear_caches()
+    monkeypatch.setattr("jaxdefense.programs._SHARE", 2.0)
+
+
 @pytest.fixture(scope="session")
 def linear():
     return Linear

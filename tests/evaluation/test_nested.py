@@ -333,7 +333,10 @@ def test_a_random_defence_gives_the_curve_of_the_grid():
 # ------------------------------------------------------------------------------------------ traces
 
 
-def test_neither_radii_nor_parameters_nor_examples_retrace():
+@pytest.mark.usefixtures("lasting_programs")
+def test_neither_radii_nor_parameters_nor_examples_retrace(monkeypatch):
+    # So many at one radius that they do not go at once, whatever the cores.
+    monkeypatch.setattr("jaxdefense.evaluation.threads.count", lambda rows: 2)
     traces = []
 
     def counted(weights, x):

@@ -502,6 +502,7 @@ def test_early_exit_costs_less_and_breaks_the_same():
 # ------------------------------------------------------------------------------------------ traces
 
 
+@pytest.mark.usefixtures("lasting_programs")
 def test_new_parameters_radii_and_keys_never_retrace():
     traces = []
 
@@ -536,6 +537,7 @@ def test_new_parameters_radii_and_keys_never_retrace():
     assert len(traces) > twice
 
 
+@pytest.mark.usefixtures("lasting_programs")
 @pytest.mark.parametrize("method", ["nested", "grid"])
 def test_restored_weights_are_no_new_program(method):
     """What comes back from a checkpoint is bound to its device; what was just trained is not."""
@@ -550,7 +552,6 @@ def test_restored_weights_are_no_new_program(method):
         jd.sweep(jd.attacks.pgd(steps=6), net, IMAGES, LABELS, (0.01, 0.02), KEY, method=method)
         return sorted(compiled)
 
-    jax.clear_caches()  # else one filled by other tests may drop a program between two runs
     jax.monitoring.register_event_duration_secs_listener(heard)
     weights = np.asarray(Linear.weights(4))
     restored, trained = jax.device_put(weights, jax.devices()[0]), jnp.asarray(weights)
@@ -615,6 +616,7 @@ def test_every_library_gives_the_same_curve(library):
     np.testing.assert_allclose(result.distance, whole().distance, atol=1e-5)
 
 
+@pytest.mark.usefixtures("lasting_programs")
 @pytest.mark.parametrize("library", ["linen", "nnx", "equinox"])
 def test_new_parameters_of_a_module_reuse_its_program(library, monkeypatch):
     kind = {"linen": LinenNet, "nnx": NnxNet, "equinox": EquinoxNet}[library]
