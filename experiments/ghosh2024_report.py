@@ -132,12 +132,11 @@ def _summary(view: View, parts: Parts) -> str:
 # ------------------------------------------------------------------------------------ predictions
 
 
-def _shown(view: View, defence: str, knowledge: str) -> Query:
-    """PGD at the radius that is looked at closely."""
+def _shown(view: View, defence: str, knowledge: str, eps: float | None = None) -> Query:
+    """PGD, at the radius that is looked at closely unless another is given."""
     team = view.teams[only(view)]
-    return view.query(
-        only(view), defence, attack=team.pgd.name, eps=view.config.eps, knowledge=knowledge
-    )
+    eps = view.config.eps if eps is None else eps
+    return view.query(only(view), defence, attack=team.pgd.name, eps=eps, knowledge=knowledge)
 
 
 def _prediction(text: str, held: Sequence[bool], told: Sequence[str]) -> Prediction:
@@ -193,7 +192,8 @@ def _denoised(view: View) -> Prediction:
     """Prediction 2: the number that is not printed."""
     held, told = [], []
     for name in PURIFIERS:
-        queries = view.clean(only(view), name), _shown(view, name, OBLIVIOUS)
+        # Clean, too, of the images that are attacked.
+        queries = (_shown(view, name, OBLIVIOUS, eps) for eps in (0.0, None))
         if cells := view.cells(*queries):
             told.append(f"{name}: clean and PGD images, both denoised {_percent(*cells)}")
             if name == AE:

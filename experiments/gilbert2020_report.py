@@ -28,6 +28,7 @@ from experiments.gilbert2020_parts import (
     LAST,
     ONLY_CLEAN,
     SECOND,
+    UNTRAINED,
     Parts,
     tag,
 )
@@ -43,7 +44,7 @@ TITLE = "Gilbert 2020: Denoising with networks, a black-box defense to adversari
 COLUMNS = ("as attacked", "corrected", "re-crafted", "white-box", "strongest", "control")
 """How a printed number is answered: on the examples of the public code; without its faults; on
 examples made anew on the fine-tuned network alone; through the whole; by the attacker that leaves
-least; and, on the corrected examples, by resampling in place of the autoencoder."""
+least; and, on the corrected examples, by the best control."""
 KINDS = {"fgsm": 0, "pgd10": 1, "pgd": 1}
 
 
@@ -137,12 +138,19 @@ class View(Measured):
         asked["white-box"] = self.whole(name, defence, kind)
         asked["strongest"] = self.strongest(name, defence)
         if filtered:
-            asked["control"] = self.static(name, control, kind)
+            asked["control"] = self.control(name, phase, kind)
         return asked
+
+    def control(self, name: str, phase: str, kind: str) -> Query:
+        """What keeps most of the corrected examples without a trained autoencoder."""
+        own = [tag(each, phase) for each in FILTERS]
+        others = (SECOND, UNTRAINED) if phase == INITIAL else ()
+        query = self.static(name, AE, kind)
+        return Query({**query.fields, "defence": (*own, *others)}, best=True)
 
 
 def _filter() -> str:
-    """The control of the answers."""
+    """The control of clean images."""
     return list(FILTERS)[-1]
 
 
@@ -221,6 +229,7 @@ def _controls(view: View) -> list[str]:
     static, told = functools.partial(view.static, RESNET, kind="pgd"), []
     others = {
         "a second ResNet-20 with nothing in front": static(SECOND),
+        "a ResNet-20 trained behind an autoencoder with random weights": static(UNTRAINED),
         "the first behind an autoencoder that has met clean images only": static(
             f"{AE}, {ONLY_CLEAN}"
         ),
@@ -244,7 +253,11 @@ def _summary(view: View, first: Parts) -> str:
         for phase in (INITIAL, LAST):
             ways = view.ways(name, AE, phase, "pgd10")
             cells = [(column, view.cell(ways[column])) for column in COLUMNS if column in ways]
-            left = ", ".join(f"{column} {100 * c.value:.1f}" for column, c in cells if c)
+            left = ", ".join(
+                f"{column} {100 * c.value:.1f}"
+                + f" ({c.what.partition(':')[0]})" * (column == "control")
+                for column, c in cells if c
+            )  # fmt: skip
             when = "initial" if phase == INITIAL else "fine-tuned"
             told.append(f"{TITLES[name]} with the autoencoder, {when}, PGD at 8/255: {left} %")
     told += _controls(view)
@@ -268,6 +281,6 @@ def _summary(view: View, first: Parts) -> str:
         f"{', '.join(map(str, config.seeds))}. The other networks and "
         "autoencoders and the controls that are trained are of the first seed only, for time. Side "
         "by side, what stands under *as attacked* was made and attacked with the faults of the "
-        "public code; white-box, strongest and control without them. The control is "
-        f"{_filter()} in place of the autoencoder."
+        "public code; white-box, strongest and control without them. The control of clean images "
+        f"is {_filter()} in place of the autoencoder."
     )

@@ -14,6 +14,9 @@ PURIFIERS = {"AE": "autoencoder", "U-AE": "u_autoencoder"}
 NAMES = {"resnet18": "ResNet-18", "resnet8": "ResNet-8"}
 # Of the leading components of a training set's images.
 COMPONENTS = 64
+SECOND, UNTRAINED = "second seed", "untrained AE"
+CONTROLS = (SECOND, "blur", "half size", "JPEG 50", "3 bits", f"PCA {COMPONENTS}", UNTRAINED)
+"""What has no trained autoencoder."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Parts:
             other: the same data with another seed.
             purifiers: also purifiers that have learned nothing of adversarial examples.
         """
-        second = {} if other is None else {"second seed": other.deployed["none"]}
+        second = {} if other is None else {SECOND: other.deployed["none"]}
         if not purifiers:
             return second
         net, x = self.deployed["none"], self.study.data.x_train
@@ -56,7 +59,7 @@ class Parts:
             f"PCA {components}": Purified(defenses.pca(x, components), net),
         }
         if self.untrained is not None:
-            shown["untrained AE"] = self.untrained
+            shown[UNTRAINED] = self.untrained
         return shown
 
 

@@ -4,10 +4,10 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.answers import Answer, Cell, Query, answers, find
+from experiments.answers import CLEAN, Answer, Cell, Query, answers, find
 from experiments.kim2020_figures import figures, landscape
 from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
-from experiments.kim2020_parts import AE, CONTROL, DIFFERENT, SAME
+from experiments.kim2020_parts import AE, CONTROL, CONTROLS, DIFFERENT, SAME
 from experiments.kim2020_predictions import predictions
 from experiments.kim2020_tables import architectures, checks, tables
 from experiments.measuring import Around
@@ -119,9 +119,9 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
     if dataset not in view.titles:
         return f"this run leaves out {dataset}"
     if number.table == "4":
-        return _sides(
-            lambda name: view.query(dataset, name, metric=AMPLITUDE), defence, "as attacked"
-        )
+        amplitude = lambda name: view.query(dataset, name, metric=AMPLITUDE)
+        control = {"control": amplitude(CONTROL)} if defence != "none" else {}
+        return {"as attacked": amplitude(defence)} | control
     if number.table.startswith("3"):
         return _joint(view, number)
     if number.attack == "none":
@@ -135,7 +135,9 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
         )
         every = tuple(each.name for each in (team.cw, team.deepfool, *team.hasty))
         return asked | {"strongest": view.unbounded(dataset, defence, every)}
-    strongest = {"strongest": view.strongest(dataset, defence, eps)}
+    strongest = {
+        "strongest": view.strongest(dataset, defence, eps), CLEAN: view.clean(dataset, defence)
+    }  # fmt: skip
     white_box = lambda name: view.query(dataset, name, attack=attack, eps=eps)
     if number.table == "1":
         return _sides(white_box, defence, "as attacked", "white-box") | strongest
@@ -143,14 +145,19 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
     source = f"transfer, {kind}" + ("" if defence == "none" else ", with AE")
     shown = lambda name: view.query(dataset, name, attack=attack, eps=eps, knowledge=source)
     # A claim about black boxes is judged by them; what the white box does stands beside it.
-    beyond = {"strongest": view.black_box(dataset, defence, eps)}
+    beyond = {
+        "strongest": view.black_box(dataset, defence, eps), CLEAN: view.clean(dataset, defence)
+    }  # fmt: skip
     return _sides(shown, defence, "as attacked") | {"white-box": white_box(defence)} | beyond
 
 
 def _sides(query, defence: str, *columns: str) -> dict[str, Query]:
-    """The same for the defence and, of the defence only, for the control."""
+    """The same for the defence and, of the defence only, for the best control."""
     asked = {column: query(defence) for column in columns}
-    return asked if defence == "none" else asked | {"control": query(CONTROL)}
+    if defence == "none":
+        return asked
+    control = dataclasses.replace(query((CONTROL, *CONTROLS)), best=True)
+    return asked | {"control": control}
 
 
 def _joint(view: View, number: Number) -> dict[str, Query]:
@@ -181,6 +188,18 @@ def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
             cells = [view.cell(view.strongest(dataset, name, eps / 255)) for name in ("none", AE)]
             left = " to ".join(f"{100 * cell.value:.1f}" for cell in cells if cell)
             told.append(f"{view.titles[dataset]} at {eps}/255 {left} %")
+    if "MNIST" in view.titles:
+        attack, first = view.teams["MNIST"].pgd.name, min(r.seed for r in view.records)
+        one = lambda name, best=False: view.cell(dataclasses.replace(
+            view.query("MNIST", name, attack=attack, eps=20 / 255, seed=first), best=best
+        ))  # fmt: skip
+        defended, control = one(AE), one(CONTROLS, best=True)
+        if defended and control:
+            told.append(
+                f"of the first seed, PGD at 20/255 on MNIST leaves {100 * defended.value:.1f} % "
+                f"of {AE} and {100 * control.value:.1f} % of the best control, "
+                f"{control.what.partition(' (')[0]}"
+            )
     networks = "; ".join(
         f"{name}: {s.model}" + (f" of width {s.width}" if s.width else "")
         + f", autoencoder {s.autoencoder_widths}, substitute {s.substitute}"

@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import mandal2023_ablations, mandal2023_tables
-from experiments.answers import Answer, Query, answers
+from experiments.answers import CLEAN, Answer, Query, answers
 from experiments.mandal2023_architectures import layers, sizes
 from experiments.mandal2023_figures import figures
 from experiments.mandal2023_lineup import averaged, lineup
 from experiments.mandal2023_parts import (
     AUTOENCODERS,
     CODED_AE,
+    CONTROLS,
     DEFENSE_GAN,
     FGSM_AE,
     PGD_AE,
@@ -90,8 +91,17 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
         own = CODED_AE if (kind, defence) == ("fgsm", FGSM_AE) else defence
         asked["as attacked"] = view.transferred(dataset, own, name, eps)
     if defence != "none":
-        asked["control"] = view.corrected(dataset, SECOND, kind, eps)
+        asked |= _beside(view, dataset, defence, kind, eps)
     return asked
+
+
+def _beside(view: View, dataset: str, defence: str, kind: str, eps: float) -> dict[str, Query]:
+    """The best control on the same examples; and the defence on the same images, clean."""
+    query = view.corrected(dataset, SECOND, kind, eps)
+    return {
+        "control": Query({**query.fields, "defence": CONTROLS}, best=True),
+        CLEAN: view.corrected(dataset, defence, kind, 0.0),
+    }
 
 
 def _baseline(view: View, number: Number, dataset: str) -> Mapping[str, Query] | str:
@@ -113,7 +123,7 @@ def _baseline(view: View, number: Number, dataset: str) -> Mapping[str, Query] |
         asked["white-box"] = view.query(
             dataset, defence, attack=through, eps=eps, knowledge="white-box"
         )
-    return asked | {"control": view.corrected(dataset, SECOND, "fgsm", eps)}
+    return asked | _beside(view, dataset, defence, "fgsm", eps)
 
 
 def _headline(answer: Answer) -> bool:

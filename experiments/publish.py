@@ -6,6 +6,8 @@
 import contextlib
 import dataclasses
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -108,7 +110,7 @@ def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
 
 
 def _meta(script: str, config: Any, path: Path, seconds: float) -> dict[str, Any]:
-    device = jax.devices()[0]
+    device, commit = jax.devices()[0], _commit()
     settings = dataclasses.asdict(config)
     for name in ("data_dir", "output"):  # say where, not what
         settings.pop(name, None)
@@ -116,14 +118,28 @@ def _meta(script: str, config: Any, path: Path, seconds: float) -> dict[str, Any
     with contextlib.suppress(DataError, OSError):
         _, before = read_json(path)
         if before.get("config") == settings:
-            seconds = before["wall_seconds"]  # what draws again measures nothing
+            # What draws again measures nothing.
+            seconds, commit = before["wall_seconds"], before.get("commit", "")
     return {
         "command": f"python -m experiments.{script} {_arguments()}".strip(),
-        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})",
+        "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})"
+        + f", {os.cpu_count()} cores" * (device.platform == "cpu"),
         "wall_seconds": round(seconds, 1),
+        "commit": commit,
         "versions": versions(),
         "config": settings,
     }
+
+
+def _commit() -> str:
+    """Of the working tree that runs, with a plus where it has changed; empty where unknown."""
+    ask = lambda *words: subprocess.run(
+        ("git", *words), cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+    ).stdout.strip()
+    with contextlib.suppress(OSError, subprocess.CalledProcessError):
+        changed = ask("status", "--porcelain", "--untracked-files=no")
+        return ask("rev-parse", "--short", "HEAD") + "+" * bool(changed)
+    return ""
 
 
 def _arguments() -> str:
@@ -162,7 +178,9 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
     lines = [
         f"# {outcome.title}",
         outcome.summary,
-        f"`{meta['command']}`, {minutes:.0f} minutes on {meta['device']}; "
+        f"`{meta['command']}`, {minutes:.0f} minutes on {meta['device']}"
+        + (f", commit {meta['commit']}" if meta.get("commit") else "")
+        + "; "
         + ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
         + ".",
         "## Paper and ours, side by side",
@@ -210,11 +228,14 @@ def _legend() -> str:
         "*As attacked*: the attacker of the paper. *White-box*: the same attack through the whole "
         "defence. *Strongest*: of all attackers measured, the one that leaves least (of claims "
         "about black boxes: of those). *Control*: the same attack on something without a trained "
-        "autoencoder; of transferred examples, the same examples. Verdict: *holds* "
+        "autoencoder; of transferred examples, the same examples; where it is named, the best of "
+        "several. Verdict: *holds* "
         "where the strongest attacker leaves what the paper prints, and more than of the "
-        "undefended classifier (intervals apart); *no gain* where as much is left without it; "
-        "*weakened* where less than printed, but more than of the undefended classifier (below "
-        "eps 0.5, from where all images can be the same grey), else *broken*; *too few images* "
+        "undefended classifier (intervals apart); *weakened* where less than printed, but more "
+        "than of the undefended classifier (below eps 0.5, from where all images can be the same "
+        "grey); *no gain* where no more is left than without it, yet more than 5 %; else *broken*; "
+        "*undefended already* so many points, where the noise costs our network that much more "
+        "than the paper's; *too few images* "
         "where it leaves nothing and the images are too few to tell that from what is printed; "
         f"*{OUT_OF_REACH}* where our smaller network and its defence have less on clean images "
         "than the paper prints on attacked ones, so that *holds* was out of reach; "

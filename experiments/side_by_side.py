@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from experiments.answers import Answer, is_accuracy
+from experiments.answers import CLEAN, Answer, is_accuracy
 from jaxdefense.reporting import Table
 
 COLUMNS = ("as attacked", "white-box", "strongest", "control")
@@ -11,10 +11,10 @@ COLUMNS = ("as attacked", "white-box", "strongest", "control")
 def side_by_side(found: Sequence[Answer]) -> Table:
     """Paper | ours as the paper attacked | white-box | strongest | control | verdict."""
     cells = [cell for answer in found for cell in answer.cells.values()]
-    shares = (cell for answer in found for cell in answer.cells.values()
-              if is_accuracy(answer.number.metric))  # fmt: skip
+    shares = (cell for answer in found for column, cell in answer.cells.items()
+              if is_accuracy(answer.number.metric) and column != CLEAN)  # fmt: skip
     counts = sorted({(cell.n, cell.seeds) for cell in shares})
-    sizes = ", ".join(f"{n} images ({seeds} seeds)" for n, seeds in counts)
+    sizes = ", ".join(f"{n} images ({seeds} seed{'s' * (seeds > 1)})" for n, seeds in counts)
     synthetic = " ON STAND-IN DATA." if any(cell.synthetic for cell in cells) else ""
     caption = (
         "Paper against ours, accuracy in percent: mean over seeds [95 % Clopper-Pearson interval "
@@ -49,8 +49,10 @@ def _row(answer: Answer) -> tuple[str, ...]:
         named = " s" * (number.unit == "s") if cell else ""
         named += f", {cell.what}" if cell and column in ("strongest", "control") else ""
         cells.append(cell.text(number.metric) + named if cell else "-")
-    images = "/".join(map(str, dict.fromkeys(cell.n for cell in answer.cells.values())))
-    about = (*place, attack, number.printed, images)
+    counted = (cell.n for column, cell in answer.cells.items() if column != CLEAN)
+    images = "/".join(map(str, dict.fromkeys(counted)))
+    quoted = " (quoted, not measured)" * number.note.startswith("literature")
+    about = (*place, attack, number.printed + quoted, images)
     if answer.reason:
         return (*about, answer.reason, *cells[1:], "")
     return (*about, *cells, answer.verdict)

@@ -39,11 +39,13 @@ def table(results: Path) -> str:
             rows.append((paper, *_claim(answer), f"`{told['meta']['command']}`", minutes))
             paper = ""  # once is enough
     header = (
-        "paper", "claim", "printed", "as the paper attacked", "adaptive", "verdict",
+        "paper", "claim", "printed", "as the paper attacked", "control", "adaptive", "verdict",
         "what decides it", "command", "wall time",
     )  # fmt: skip
     caption = (
-        "Accuracy in percent. *As the paper attacked*: the paper's own attacker; *adaptive*: of "
+        "Accuracy in percent. *As the paper attacked*: the paper's own attacker; *control*: what "
+        "has no trained autoencoder, under the same attack (the best of several where it is named; "
+        "of Gilbert's, on the examples without the faults of the code); *adaptive*: of "
         "all attackers that the paper's script measured (of claims about black boxes: of those), "
         "the one that leaves least (the audits below try others, and may find more); "
         "95 % intervals over the images of all seeds. Verdicts as in each paper's page."
@@ -64,9 +66,17 @@ def _claim(answer: dict[str, Any]) -> tuple[str, ...]:
     if last["data"] not in ("", number["dataset"]):
         data = f" (here {last['data']})" + data
     return (
-        claim + data, Number(**number).printed, _percent(cells["as attacked"]), _percent(last),
+        claim + data, Number(**number).printed, _percent(cells["as attacked"]),
+        _control(cells.get("control")), _percent(last),
         f"**{answer['verdict']}**", last["what"],
     )  # fmt: skip
+
+
+def _control(cell: dict[str, Any] | None) -> str:
+    if cell is None:
+        return "-"
+    name, colon, _ = cell["what"].partition(":")
+    return _percent(cell) + f", {name}" * bool(colon)
 
 
 def _percent(cell: dict[str, Any]) -> str:

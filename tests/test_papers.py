@@ -20,7 +20,17 @@ from experiments import (
     studies,
     summary,
 )
-from experiments.answers import LOST, OUT_OF_REACH, Query, answers, find, judge, over_seeds, pool
+from experiments.answers import (
+    CLEAN,
+    LOST,
+    OUT_OF_REACH,
+    Query,
+    answers,
+    find,
+    judge,
+    over_seeds,
+    pool,
+)
 from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
 from experiments.publish import ANSWERS, _warnings
@@ -112,7 +122,9 @@ def test_an_attack_measured_on_fewer_seeds_does_not_answer():
         (0.88, 0.0, "holds"),
         (0.88, 0.86, "no gain"),
         (0.5, 0.0, "weakened"),
-        (0.5, 0.5, "broken"),
+        (0.5, 0.5, "no gain"),
+        (0.3, 0.6, "no gain"),
+        (0.04, 0.5, "broken"),
         (0.0, 0.0, "broken"),
     ],
 )
@@ -120,6 +132,28 @@ def test_the_verdict_is_the_strongest_attackers(value, bare, verdict):
     cells = {"as attacked": pool([record(value=0.9)]), "strongest": pool([record(value=value)])}
     undefended = {"strongest": pool([record(value=bare)])}
     assert judge(NUMBER, cells, undefended) == verdict
+
+
+def test_the_best_control_answers_by_its_name_over_however_many_seeds():
+    records = [record(defence="second seed", value=0.3, seed=seed) for seed in (0, 1)]
+    records += [record(defence="PCA", value=0.8), record(defence="U-AE", value=0.9)]
+    query = Query({"defence": ("second seed", "PCA"), "eps": 0.1}, best=True)
+    assert find(records, query).what == "PCA (1 seed): pgd-40, white-box"
+    assert find(records[:2], query).what == "second seed: pgd-40, white-box"
+    assert find(records[3:], query) is None
+
+
+@pytest.mark.parametrize(
+    ("bare", "verdict"), [(0.72, "weakened"), (0.4, "undefended already -40 points")]
+)
+def test_noise_that_is_worse_to_our_bare_network_breaks_nothing(bare, verdict):
+    noisy = dataclasses.replace(NUMBER, attack="gaussian")
+    undefended = dataclasses.replace(noisy, defence="none", value="80")
+    defended = {"as attacked": pool([record(value=0.8, n=1000)])}
+    without = {"as attacked": pool([record(value=bare, n=1000)])}
+    assert judge(dataclasses.replace(noisy, value="90"), defended, without, None, undefended) == (
+        verdict
+    )
 
 
 def test_what_the_paper_prints_as_a_loss_is_no_claim():
@@ -189,8 +223,13 @@ def test_a_verdict_says_where_our_clean_accuracy_is_below_what_is_printed():
     clean = dataclasses.replace(NUMBER, attack="none", eps="", value="95")
     asked = lambda n: {"as attacked": Query({"attack": n.attack})}
     for accuracy, verdict in ((0.5, f"broken; {OUT_OF_REACH}"), (0.94, "broken")):
-        records = [record(attack="none", value=accuracy), record(attack="pgd", value=0.1)]
+        records = [record(attack="none", value=accuracy, n=77), record(attack="pgd", value=0.1)]
         assert answers([NUMBER, clean], records, asked)[0].verdict == verdict
+        # Where the paper prints none, the script says which.
+        both = lambda n: asked(n) | {CLEAN: Query({"attack": "none"})}
+        (alone,) = answers([NUMBER], records, both)
+        assert alone.verdict == verdict
+        assert "77" not in side_by_side([alone]).text("pipe")
 
 
 @pytest.mark.parametrize(
