@@ -84,7 +84,8 @@ def test_answers_name_the_faults_of_the_code_and_the_attacker_who_knows(finished
     assert len(defended) == 2
     for answer in defended:
         cells = answer["cells"]
-        assert set(cells) == {"as attacked", "corrected", "white-box", "strongest", "control"}
+        shown = {"as attacked", "corrected", "white-box", "strongest", "control"}
+        assert set(cells) == shown | {"clean"}
         # Of the classifier in evaluation mode; as attacked, its dropout is on.
         least = min(cells[name]["value"] for name in ("corrected", "white-box"))
         assert cells["strongest"]["value"] <= least
