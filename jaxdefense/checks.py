@@ -1,5 +1,7 @@
 """Input that is refused, each with one message: what is wrong, why, what to do."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,6 +151,24 @@ def check_radii(radii: np.ndarray, ball: Ball | None, pixels: int) -> None:
         )
 
 
+def check_output(output: Any, name: str = "classifier") -> None:
+    """A function must return one array.
+
+    Args:
+        output: what it returns, or its shape.
+        name: what the message calls it.
+
+    Raises:
+        InputError: a tuple, a dictionary or an object with several.
+    """
+    if not hasattr(output, "dtype"):
+        raise InputError(
+            f"the {name} returned a {type(output).__name__}, but must return one array, logits "
+            "[n, k] of a classifier: pick it out, for example lambda x: model(x)['logits'] or "
+            "lambda x: model(x)[0]"
+        )
+
+
 def check_logits(logits: np.ndarray, y: np.ndarray, name: str = "classifier") -> None:
     """Deployed function and surrogate must return finite logits ``[n, k]`` that cover the labels.
 
@@ -182,7 +202,7 @@ def check_logits(logits: np.ndarray, y: np.ndarray, name: str = "classifier") ->
         raise InputError(
             f"the {name} returned probabilities, but logits are expected: softmax hides "
             "the gradient where it saturates, and the attack would be too weak. Leave the "
-            "softmax out, or pass lambda x: jnp.log(model(x)) if you cannot"
+            "softmax out, or pass lambda x: jnp.log(jnp.maximum(model(x), 1e-38)) if you cannot"
         )
 
 

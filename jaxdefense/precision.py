@@ -34,7 +34,11 @@ def coarsest(function: Callable[..., Any], *like: Any) -> float:
         >>> coarsest(half, jax.numpy.zeros(3)) == 2**-7, coarsest(jax.numpy.sum, jax.numpy.zeros(3))
         (True, 1.1920928955078125e-07)
     """
+    return max((float(jnp.finfo(dtype).eps) for dtype in floats(function, *like)), default=0.0)
+
+
+def floats(function: Callable[..., Any], *like: Any) -> list[Any]:
+    """The dtypes of all floats that a function makes; arguments may be shapes."""
     traced = jax.make_jaxpr(function)(*like).jaxpr
     made = {getattr(a.aval, "dtype", bool) for e in equations(traced) for a in e.outvars}
-    floats = [dtype for dtype in made if jnp.issubdtype(dtype, jnp.floating)]
-    return max((float(jnp.finfo(dtype).eps) for dtype in floats), default=0.0)
+    return [dtype for dtype in made if jnp.issubdtype(dtype, jnp.floating)]

@@ -40,7 +40,9 @@ def eot(
     Give it to an attack, or to `jaxdefense.sweep` as ``surrogate=eot(deployed, 20)``.
 
     Args:
-        classifier: `Randomized`, or composed of something that is.
+        classifier: `Randomized`, or composed of something that is. Votes of a smoothed classifier
+            (`defenses.smoothed`) have no gradient: the probabilities of single votes are averaged
+            in their place, whatever `of` says.
         draws: how often its randomness is drawn in every evaluation, which costs as many gradients.
         of: what is averaged: ``"losses"``: the attack ascends the mean of the losses, as in
             AutoAttack's ``rand``; ``"logits"``: the loss of the mean logits; ``"probabilities"``:
@@ -64,6 +66,9 @@ def eot(
         raise InputError(f"eot needs draws >= 1, got {draws}")
     if of not in ("losses", "logits", "probabilities"):
         raise InputError(f"eot averages 'losses', 'logits' or 'probabilities', got {of!r}")
+    vote = getattr(classifier, "vote", None)
+    if vote is not None:
+        classifier, of = vote, "probabilities"
     return Averaged(classifier, draws, of)
 
 
@@ -288,7 +293,7 @@ def evaluations(classifier: Classifier) -> int:
 def knows(classifier: Classifier, deployed: Classifier) -> bool:
     """Whether a classifier is `eot` or `bfloat16` of the deployed one: its attacker knows it."""
     if not isinstance(classifier, Averaged | Bfloat16):
-        return classifier is deployed
+        return classifier is deployed or classifier is getattr(deployed, "vote", deployed)
     return knows(classifier.classifier, deployed)
 
 

@@ -168,6 +168,13 @@ FGSM = jd.attacks.fgsm()
 NET = lambda x: x.reshape(len(x), -1)[:, :3]
 SMALL = jnp.full((2, 2, 2, 1), 0.5)
 LABEL = jnp.zeros(2, int)
+
+
+def _searched(x):
+    """Looks for its answer in a loop that has no reverse-mode derivative."""
+    return NET(jax.lax.while_loop(lambda x: x.sum() < 0, lambda x: x + 1, x))
+
+
 MISTAKES = {
     "a seed as key": (lambda: jd.sweep(FGSM, NET, SMALL, LABEL, [0.1], 0), "jax.random.key"),
     "many keys": (
@@ -194,6 +201,38 @@ MISTAKES = {
     "bim in l0": (lambda: jd.attacks.bim(jd.l0), "got l0"),
     "fmn in l0": (lambda: jd.attacks.fmn(jd.l0), "got l0"),
     "fab in l0": (lambda: jd.attacks.fab(jd.l0), "got l0"),
+    "a name, AutoAttack": (
+        lambda: jd.autoattack(NET, SMALL, LABEL, 0.1, KEY, ball="l2"), "jaxdefense.l2"
+    ),
+    "a name, adam_pgd": (lambda: jd.attacks.adam_pgd("linf"), "jaxdefense.linf"),
+    "a name, gaussian": (lambda: jd.attacks.gaussian(0.1, "l2"), "jaxdefense.l2"),
+    "a name, grey": (lambda: jd.attacks.grey("l2"), "jaxdefense.l2"),
+    "a name, at_radius": (lambda: jd.attacks.at_radius(FGSM, "l2"), "jaxdefense.l2"),
+    "a name, latent": (lambda: jd.attacks.latent(NET, NET, "l2"), "jaxdefense.l2"),
+    "a maker, crafted": (
+        lambda: jd.evaluation.craft(jd.attacks.pgd, NET, SMALL, LABEL, 0.1, KEY), "pgd()"
+    ),
+    "8 bits, crafted": (
+        lambda: jd.evaluation.craft(
+            jd.attacks.eight_bit(FGSM), NET, SMALL + 0.3 / 255, LABEL, 0.1, KEY
+        ),
+        "8-bit values",
+    ),
+    "a dictionary": (
+        lambda: jd.sweep(FGSM, lambda x: {"logits": NET(x)}, SMALL, LABEL, [0.1], KEY),
+        "returned a dict",
+    ),
+    "logits and features": (
+        lambda: jd.sweep(FGSM, lambda x: (NET(x), x), SMALL, LABEL, [0.1], KEY),
+        "returned a tuple",
+    ),
+    "a dictionary, called": (
+        lambda: FGSM(KEY, lambda x: {"logits": NET(x)}, SMALL, LABEL, 0.1), "returned a dict"
+    ),
+    "no gradient": (lambda: jd.sweep(FGSM, _searched, SMALL, LABEL, [0.1], KEY), "bpda"),
+    "no gradient, AutoAttack": (
+        lambda: jd.autoattack(_searched, SMALL, LABEL, 0.1, KEY), "cannot be differentiated"
+    ),
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from jaxdefense import losses
+from jaxdefense.attacks.probe import Goal, make_probe
 
 LOGITS = jax.random.normal(jax.random.key(0), (6, 5)) * 3
 Y = jnp.array([0, 1, 2, 3, 4, 0])
@@ -101,6 +102,30 @@ def test_cross_entropy_has_a_gradient_in_float16_through_a_layer(gap):
     assert slope.dtype == jnp.float16
     assert slope[0] < 0
     assert slope[1] != 0
+
+
+@pytest.mark.parametrize("gap", [5.0, 17.0, 60.0])
+def test_attacks_have_a_gradient_through_a_network_in_float16_with_logits_in_float32(gap):
+    """What goes back into it is float16, which holds nothing below 6e-8."""
+    weights = jnp.array([[1.0, -1.0, 0.0], [0.01, 0.02, -0.02]], jnp.float16)
+
+    def network(x):
+        x = x.reshape(len(x), -1).astype(jnp.float16)
+        return (x @ (2 * gap * weights)).astype(jnp.float32)
+
+    x, y = jnp.array([0.5, 0.3]).reshape(1, 1, 2, 1), jnp.array([0])
+    probe = make_probe(losses.cross_entropy, network)
+    keys = jax.random.split(jax.random.key(0), 1)
+    reading, gradient = probe.differentiate(keys, x, Goal(y, y))
+    assert gradient.dtype == jnp.float32
+    assert gradient[0, 0, 0, 0] < 0 < jnp.abs(gradient[0, 0, 1, 0])
+    # As in float32, where that has no trouble.
+    plain = make_probe(losses.cross_entropy, lambda x: x.reshape(1, -1) @ (
+        2 * gap * weights.astype(jnp.float32)
+    ))  # fmt: skip
+    close = plain.differentiate(keys, x, Goal(y, y))
+    np.testing.assert_allclose(gradient, close[1], rtol=0.1)
+    np.testing.assert_allclose(reading.loss, close[0].loss, rtol=0.1)
 
 
 def test_cross_entropy_gradient_never_vanishes():

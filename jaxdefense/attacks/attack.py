@@ -147,10 +147,24 @@ def named(function: Any) -> str:
     return "none" if function is None else f"{function!r} at 0x{id(function):x}"
 
 
+def check_attack(attack: Any) -> None:
+    """What is given as an attack must be one.
+
+    Raises:
+        InputError: anything else, such as what makes attacks.
+    """
+    if not isinstance(attack, Attack):
+        raise InputError(
+            f"attack is {attack!r}, but must be an Attack: call what makes one, for example "
+            "jaxdefense.attacks.pgd()"
+        )
+
+
 def _check_labels(y: Labels, static: Static, arrays, keys: Keys, x: Images) -> None:
     if not jnp.issubdtype(y.dtype, jnp.integer):
         raise InputError(f"y has dtype {y.dtype}, but labels are integers: use y.astype(int)")
     logits = _answers.eval_shape(static, arrays, keys, x)  # traced once for each shape
+    checks.check_output(logits)
     with jax.ensure_compile_time_eval():
         low, high = int(y.min()), int(y.max())
     if logits.ndim == 2 and not 0 <= low <= high < logits.shape[-1]:

@@ -6,6 +6,7 @@ import itertools
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.minimum import limited
 from jaxdefense.attacks.search import Search, only_last, read_last
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball
 
@@ -120,6 +121,7 @@ def at_radius(attack: Attack, ball: Ball) -> Attack:
         >>> at_radius(jd.attacks.gaussian(0.3), jd.l2).cost
         Cost(gradients=0, forwards=2)
     """
+    check_ball("at_radius", ball, ("linf", "l2", "l1", "l0"))
     again = lambda s: s if attack.minimal and attack.ball is ball else limited(s, ball)
     stages = tuple(
         s._replace(search=again(s.search)._replace(minimal=False)) for s in attack.stages

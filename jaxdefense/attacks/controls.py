@@ -20,6 +20,7 @@ from jaxdefense.attacks.search import (
     keep,
     where,
 )
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, linf
 from jaxdefense.losses import cross_entropy
@@ -105,6 +106,7 @@ def grey(ball: Ball = linf, level: float = 0.5) -> Attack:
         >>> grey()(jax.random.key(0), classifier, x, jnp.array([1, 0]), 0.5).ravel().tolist()
         [0.5, 0.5]
     """
+    check_ball("grey", ball, ("linf", "l2", "l1", "l0"))
     if not 0 <= level <= 1:
         raise InputError(f"grey needs a level in [0, 1], got {level}: divide by 255 if it is 0-255")
     return Attack("grey", (Stage(_grey(ball, level), 0, cross_entropy),), ball)

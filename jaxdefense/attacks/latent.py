@@ -9,6 +9,7 @@ import optax
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.features import told
 from jaxdefense.attacks.search import Goal, Probe, Search, Stage, State, begin, keep
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, linf
 from jaxdefense.losses import cross_entropy
@@ -70,6 +71,7 @@ def latent(
         >>> latent(decoder, lambda keys, x: x.mean((1, 2)), steps=20).cost
         Cost(gradients=20, forwards=1)
     """
+    check_ball("latent", ball, ("linf", "l2", "l1"))
     if steps < 1:
         raise InputError(f"latent needs at least 1 step, got {steps}")
     if not (step_size > 0 and penalty > 0):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.search import Cost, Goal, Probe, Search, Stage, State, begin
+from jaxdefense.checks import check_ball
 from jaxdefense.errors import InputError
 from jaxdefense.geometry import Ball, expand, linf
 from jaxdefense.losses import cross_entropy
@@ -35,6 +36,7 @@ def gaussian(sigma: float | None = None, ball: Ball = linf) -> Attack:
             "divide by 255 if it is in 0-255 units"
         )
 
+    check_ball("gaussian", ball, ("linf", "l2", "l1", "l0"))
     stage = Stage(_search(sigma, ball), 0, cross_entropy)
     name = "gaussian" if sigma is None else f"gaussian-{sigma:g}"
     return Attack(name, (stage,), None if sigma is None else ball)

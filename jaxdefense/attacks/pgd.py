@@ -245,11 +245,8 @@ def adam_pgd(
         >>> adam_pgd(steps=5).cost
         Cost(gradients=5, forwards=1)
     """
-    if ball.name != "linf":
-        raise InputError(
-            f"adam_pgd works in l-inf only, got {ball.name}: Adam gives every pixel the same "
-            "weight, which wastes an l2 or l1 budget. Use pgd(ball, rule=optax.trace(0.9))"
-        )
+    advice = "Adam gives every pixel the same weight, which wastes an l2 or l1 budget. Use "
+    check_ball("adam_pgd", ball, ("linf",), f"{advice}pgd(ball, rule=optax.trace(0.9))")
     # optax's 1e-8 would drown small gradients, so they are scaled and the floor is lowered.
     return pgd(
         ball,

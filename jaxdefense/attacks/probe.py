@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxdefense import losses
 from jaxdefense.classifiers import fold
-from jaxdefense.precision import coarsest
+from jaxdefense.precision import floats
 from jaxdefense.surrogates import draw
 from jaxdefense.typing import Classifier, Flags, Images, Keys, Labels, Logits, Loss, PerExample
 
@@ -83,6 +83,7 @@ def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = Fa
     aim = losses.cross_entropy if any_wrong_class else loss
 
     rounding: list[float] = []  # known from the first trace on
+    narrow: list[bool] = []
 
     def interpret(draws: jax.Array, goal: Goal) -> Reading:
         logits = draws.mean(0)
@@ -95,21 +96,44 @@ def make_probe(loss: Loss, classifier: Classifier, *, any_wrong_class: bool = Fa
         worth = jnp.stack([loss(each, goal.slot) for each in draws]).mean(0)
         return Reading(worth, ahead, fooled)
 
-    def answers(keys, x):
-        apart = fold(keys, _ANSWER)
+    def look(keys, x):
         if not rounding:  # logits of float32 may have been computed in less
-            rounding.append(coarsest(functools.partial(draw, classifier), apart, x))
-        return draw(classifier, apart, x)
+            one = functools.partial(draw, classifier)
+            made = [jnp.finfo(dtype) for dtype in floats(one, fold(keys, _ANSWER), x)]
+            rounding.append(max((float(each.eps) for each in made), default=0.0))
+            narrow.append(any(float(each.tiny) > 1e-30 for each in made))
+
+    def answers(keys, x):
+        look(keys, x)
+        return draw(classifier, fold(keys, _ANSWER), x)
 
     def read(keys, x, goal):
         return interpret(answers(keys, x), goal)
+
+    def scaled(keys, x, goal):
+        # Float16 holds nothing below 6e-8: what goes back through it is made of size 1 before.
+        def total(draws):
+            reading = interpret(draws, goal)
+            return reading.loss.sum(), reading
+
+        draws, pull = jax.vjp(lambda x: answers(keys, x), x)
+        (_, reading), back = jax.value_and_grad(total, has_aux=True)(draws)
+        size = jnp.abs(back).max((0, 2))
+        size = jnp.where(size > 0, size, 1.0).astype(back.dtype)
+        (gradient,) = pull(back / size[None, :, None])
+        size = size.reshape(-1, *(1,) * (x.ndim - 1))
+        return reading, gradient * size.astype(gradient.dtype)
 
     def differentiate(keys, x, goal):
         def total(x):
             reading = read(keys, x, goal)
             return reading.loss.sum(), reading
 
-        (_, reading), gradient = jax.value_and_grad(total, has_aux=True)(x)
+        look(keys, x)
+        if narrow[0]:
+            reading, gradient = scaled(keys, x, goal)
+        else:
+            (_, reading), gradient = jax.value_and_grad(total, has_aux=True)(x)
         # A NaN would spread from one pixel to the whole image through the norm.
         return reading, jnp.nan_to_num(gradient, nan=0.0)
 

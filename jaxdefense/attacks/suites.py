@@ -6,6 +6,7 @@ from jaxdefense.attacks.combinators import restarts, strongest
 from jaxdefense.attacks.fab import fab
 from jaxdefense.attacks.square import square
 from jaxdefense.attacks.targets import multi_targeted
+from jaxdefense.checks import check_ball
 from jaxdefense.geometry import Ball, linf
 from jaxdefense.losses import dlr
 
@@ -48,6 +49,7 @@ def plus(ball: Ball = linf) -> Attack:
 
 def line_up(ball: Ball, steps: int = 100, queries: int = 5000, *, plus: bool = False) -> Attack:
     """The attacks of `standard` or `plus` at other budgets, which are then not AutoAttack."""
+    check_ball("AutoAttack", ball, ("linf", "l2", "l1"))
     few = ball.name == "l1"
     apgd_ce = apgd(ball, steps, name="apgd-ce")
     targets = 5 if few and not plus else 9

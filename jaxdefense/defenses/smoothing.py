@@ -23,6 +23,11 @@ class Smoothed(Composite):
     def __call__(self, keys: Keys, x: Images) -> Logits:
         return votes(self.noisy, self.draws, keys, x)
 
+    @property
+    def vote(self) -> Purified:
+        """One of the votes, which has a gradient; counts of them have none."""
+        return self.noisy
+
 
 def smoothed(classifier: Classifier, sigma: float, draws: int = 100) -> Smoothed:
     """The smoothed classifier of Cohen et al. 2019 (arXiv 1902.02918): a vote under Gaussian noise.
@@ -31,8 +36,8 @@ def smoothed(classifier: Classifier, sigma: float, draws: int = 100) -> Smoothed
     change. ``smoothed(Purified(denoiser, classifier), sigma)`` is the denoised smoothing of Salman
     et al. 2020 (arXiv 2003.01908) for classifiers that were not trained with noise.
 
-    The votes have no gradient: attack ``eot(deployed.noisy, draws, of="probabilities")``, the mean
-    of noisy answers (Salman et al. 2019, arXiv 1906.04584), as `jaxdefense.audit` does.
+    The votes have no gradient: attack ``eot(deployed, draws)``, which takes the mean of noisy
+    answers in their place (Salman et al. 2019, arXiv 1906.04584), as `jaxdefense.audit` does.
 
     Args:
         classifier: best trained with noise of this strength.

@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Literal
 
+from jaxdefense import checks
 from jaxdefense.classifiers import Static, join, split
 from jaxdefense.errors import InputError
-from jaxdefense.precision import float32_products
+from jaxdefense.geometry import linf
+from jaxdefense.precision import coarsest, float32_products
 from jaxdefense.typing import Classifier, Images, Labels
 
 # Float32 sums of thousands of terms; the bounds are widened by this share of what was summed.
@@ -53,7 +55,8 @@ def interval_bounds(
         but the label's own, which is 0, cannot be broken within eps.
 
     Raises:
-        InputError: an operation whose bounds are not known.
+        InputError: an operation whose bounds are not known, or one in less than float32, whose
+            rounding they do not hold; images, labels or a radius that cannot be right.
 
     Example:
         >>> import jax.numpy as jnp
@@ -62,9 +65,19 @@ def interval_bounds(
         >>> print(low.round(3), high.round(3))
         [[0.4 0.4]] [[0.6 0.6]]
     """
-    x = np.asarray(x, np.float32)
+    x = np.asarray(x)
+    checks.check_images(x)
+    checks.check_radii(np.atleast_1d(np.asarray(eps, np.float32)), linf, x[0].size)
+    if y is not None:
+        checks.check_labels(np.asarray(y), len(x))
+    x = x.astype(np.float32)
     low, high = np.clip(x - eps, 0, 1), np.clip(x + eps, 0, 1)
     arrays, static = split(classifier)
+    if coarsest(join(arrays, static), x[:1]) > np.finfo(np.float32).eps:
+        raise InputError(
+            "the network computes in less than float32, whose rounding interval bounds do not "
+            "hold: build it with dtype=jnp.float32"
+        )
     with float32_products():
         bounds = _bounds(static, arrays, jnp.asarray(low), jnp.asarray(high))
     least, most = (np.asarray(bound) for bound in bounds)

@@ -1,6 +1,8 @@
 """The clean pass: what is classified correctly, and what cannot be evaluated at all."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -8,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdefense import checks, jaxprs, typing
+from jaxdefense.attacks.attack import Attack
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
 from jaxdefense.convolutions import canonicalize
 from jaxdefense.errors import InputError, JaxdefenseError
@@ -47,7 +50,8 @@ def _inspect(static: Static, arrays: tuple, keys: Any, x: Any, name: str) -> boo
 
     def traced() -> tuple[list[np.ndarray], bool]:
         call = lambda arrays, keys, x: apply(join(list(arrays), static), keys, x)
-        closed = jax.make_jaxpr(call)(arrays, keys, x)
+        closed, output = jax.make_jaxpr(call, return_shape=True)(arrays, keys, x)
+        checks.check_output(output, name)
         names = {equation.primitive.name for equation in jaxprs.equations(closed.jaxpr)}
         leaves = any(map(_leaves, names))
         return list(jaxprs.constants(closed)), leaves
@@ -81,6 +85,39 @@ def _leaves(primitive: str) -> bool:
 
 def _equal(one: np.ndarray, other: np.ndarray) -> bool:
     return one.shape == other.shape and bool((one == other).all() or np.isnan(one).any())
+
+
+@contextlib.contextmanager
+def explained(attack: Attack, attacked, images: np.ndarray, key: jax.Array) -> Iterator[None]:
+    """Says so where what went wrong inside is that the attacked function has no gradient.
+
+    Raises:
+        InputError: as that says; else whatever is raised inside.
+    """
+    try:
+        yield
+    except JaxdefenseError:
+        raise
+    except Exception as error:
+        if attack.cost.gradients and not _differentiable(attacked, images[:1], key):
+            first = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise InputError(
+                f"{attack.name} needs gradients, and the function cannot be differentiated "
+                f"({first}): attack jaxdefense.bpda(purifier) in its place, or take an attack "
+                "without gradients (square, hopskipjump)"
+            ) from error
+        raise
+
+
+def _differentiable(function, images: np.ndarray, key: jax.Array) -> bool:
+    arrays, static = split(function)
+    keys = keys_at(key, jnp.arange(len(images)))
+    total = lambda x: apply(join(arrays, static), keys, x).sum()
+    try:
+        jax.eval_shape(jax.grad(total), jnp.asarray(images))
+    except Exception:  # whatever a rule that is missing raises
+        return False
+    return True
 
 
 # Programs whose rows were found not to depend on each other.

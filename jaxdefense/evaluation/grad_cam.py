@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdefense import checks
 from jaxdefense.classifiers import Static, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.precision import float32_products
@@ -50,13 +51,11 @@ def grad_cam(
         >>> grad_cam(maps, head, x)[0, 1].tolist()
         [0.0, 0.0, 1.0, 0.0]
     """
+    checks.check_images(np.asarray(x))
+    if classes is not None:
+        checks.check_labels(np.asarray(classes), len(x))
     x = np.asarray(x, np.float32)
     given = None if classes is None else np.asarray(classes, np.int32)
-    if x.ndim != 4 or not len(x) or (given is not None and given.shape != (len(x),)):
-        raise InputError(
-            f"x has shape {list(x.shape)}, but images are [n, h, w, c], at least one, and classes, "
-            "where they are given, one for each"
-        )
     arrays, static = split((maps, head))
     size, found = min(batch_size, len(x)), []
     with float32_products():

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdefense import checks
 from jaxdefense.classifiers import Static, apply, is_random, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.losses import cross_entropy
@@ -66,12 +67,9 @@ def loss_surface(
         >>> found.loss.shape, bool(found.loss[0, -1, 6] > found.loss[0, 0, 6])
         ((1, 13, 13), True)
     """
+    checks.check_images(np.asarray(x))
+    checks.check_labels(np.asarray(y), len(x))
     x, y = np.asarray(x, np.float32), np.asarray(y, np.int32)
-    if x.ndim != 4 or not len(x) or y.shape != (len(x),):
-        raise InputError(
-            f"x has shape {list(x.shape)} and y {list(y.shape)}, but images are [n, h, w, c], at "
-            "least one, with a label each"
-        )
     if not 0 < eps <= 1:
         raise InputError(
             f"eps is {eps}, but images are in [0, 1], so it must be above 0 and at most 1; divide "

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdefense import losses
+from jaxdefense import checks, losses
 from jaxdefense.attacks.attack import Attack
 from jaxdefense.attacks.probe import Goal, make_probe
 from jaxdefense.classifiers import Static, apply, fold, is_random, join, split
@@ -82,11 +82,19 @@ def reliability(
         >>> [check.name for check in found if check.outcome == "fail"]
         ['zero gradients']
     """
+    checks.check_images(np.asarray(x))
+    checks.check_labels(np.asarray(y), len(x))
     x, y = jnp.asarray(x, jnp.float32), jnp.asarray(y, jnp.int32)
     keys = example_keys(key, len(x))
     arrays, static = split(deployed)
     arrays = everywhere(None, arrays)
-    rows = min(batch_size or len(x), len(x))
+    # What was averaged of votes is a single one's.
+    followed = getattr(deployed, "vote", deployed) if averaged else deployed
+    moved, path = split(followed)
+    moved = everywhere(None, moved)
+    # A CPU has no end of memory that could be caught.
+    most = 32 if jax.default_backend() == "cpu" else len(x)
+    rows = min(batch_size or most, len(x))
 
     def logits(index: np.ndarray) -> np.ndarray:
         given = static, arrays, keys[index], x[index]
@@ -94,7 +102,7 @@ def reliability(
 
     def flat(index: np.ndarray) -> jax.Array:
         at = keys[index], x[index], y[index], jnp.full(len(index), eps)
-        return _zero(static, ball, arrays, *at)
+        return _zero(path, ball, moved, *at)
 
     with float32_products():
         passes = with_memory(lambda rows: batched(logits, len(x), rows), rows).swapaxes(0, 1)

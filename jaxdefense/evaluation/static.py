@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdefense import checks
-from jaxdefense.attacks.attack import Attack
+from jaxdefense.attacks.attack import Attack, check_attack
 from jaxdefense.classifiers import Composite, Static, apply, fold, join, split
 from jaxdefense.errors import InputError
 from jaxdefense.evaluation.clean import clean_correct, keys_at
@@ -167,6 +167,7 @@ def craft(
         >>> print(crafted.accuracy(brightness), "|", crafted.accuracy(deployed))
         0.0 % [0.0, 16.8], n = 20 | 100.0 % [83.2, 100.0], n = 20
     """
+    check_attack(attack)
     if any(isinstance(s.loss, Targeted) and s.target is None for s in attack.stages):
         raise InputError(
             f"{attack.name} is targeted: it takes its targets from y, but here the true labels are "
@@ -176,6 +177,8 @@ def craft(
     images, labels = np.asarray(x), np.asarray(y)
     checks.check_images(images)
     checks.check_labels(labels, len(images))
+    if attack.on_grid:
+        checks.check_grid(images)
     images, labels = images.astype(np.float32), labels.astype(np.int32)
     radii = np.atleast_1d(np.asarray(eps, np.float32))
     checks.check_radii(radii, attack.ball, images[0].size)

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdefense import checks
-from jaxdefense.attacks.attack import Attack
+from jaxdefense.attacks.attack import Attack, check_attack
 from jaxdefense.classifiers import is_random
 from jaxdefense.errors import InputError, UnknownNameError
 from jaxdefense.evaluation import threads
@@ -22,6 +22,7 @@ from jaxdefense.evaluation.clean import (
     clean_correct,
     clean_logits,
     count_classes,
+    explained,
     leaves_jax,
 )
 from jaxdefense.evaluation.devices import with_memory
@@ -131,11 +132,7 @@ def sweep(
         >>> curve.robust_accuracy.tolist(), curve.smallest_radius.round(2).tolist()
         ([0.5, 0.5, 0.0], [0.10000000149011612, 0.0])
     """
-    if not isinstance(attack, Attack):
-        raise InputError(
-            f"attack is {attack!r}, but must be an Attack: call what makes one, for example "
-            "jaxdefense.attacks.pgd()"
-        )
+    check_attack(attack)
     if any(isinstance(s.loss, Targeted) and s.target is None for s in attack.stages):
         raise InputError(
             f"{attack.name} is targeted: it takes its targets from y, but a sweep needs the true "
@@ -234,7 +231,7 @@ def sweep(
     def run(some: np.ndarray) -> Measured:
         return threads.share(part, some, bar.update, parts, behind)
 
-    with bar, float32_products():
+    with bar, float32_products(), explained(attack, attacked, images, key):
         if resume is None:
             found = run(worth)
         else:

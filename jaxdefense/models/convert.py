@@ -93,6 +93,12 @@ def _convert(model, theirs: list[Layer], image_shape, reference, *, channels_fir
     pairs = _matched(ours, theirs, channels_first)
     flat = {path: dict(_at(variables, path)) for path in (layer.name for layer, _ in pairs)}
     for layer, arrays in pairs:
+        known = {name for values in flat[layer.name].values() for name in values}
+        if unknown := sorted(set(arrays) - known):
+            raise InputError(
+                f"{_told(layer)}: the original has {', '.join(unknown)} besides, which would be "
+                "lost: it is another architecture"
+            )
         for kind, values in flat[layer.name].items():
             for name, old in values.items():
                 if name not in arrays or arrays[name].shape != old.shape:

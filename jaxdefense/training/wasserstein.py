@@ -42,6 +42,11 @@ def wasserstein(model: GAN, updates: int = 5, penalty: float = 10.0) -> Turns:
 
 
 def _critic(model, weight, part, parts, params, model_state, key, x, y):
+    if len(x) < parts:
+        raise InputError(
+            f"a batch of {len(x)} images has none for some of the critic's {parts} updates: give "
+            "larger batches, or fewer updates"
+        )
     size = len(x) // parts
     real = x[part * size : (part + 1) * size]
     code_key, mix_key = jax.random.split(key)

@@ -84,7 +84,7 @@ def test_bad_settings_are_refused():
         attacks.pgd(jd.linf, 5, 0.0)
     with pytest.raises(jd.errors.InputError, match="divide by 255"):
         attacks.gaussian(16.0)
-    with pytest.raises(jd.errors.InputError, match="l-inf only"):
+    with pytest.raises(jd.errors.InputError, match="linf only"):
         attacks.adam_pgd(jd.l2)
 
 

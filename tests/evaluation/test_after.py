@@ -120,6 +120,11 @@ def test_results_on_disk_are_told_apart_by_what_they_go_on_from(case, tmp_path):
     again = recall(*given, after=first)
     assert again.attack == both.attack != alone.attack
     np.testing.assert_array_equal(again.smallest_radius, both.smallest_radius)
+    # Others who broke as little hand on other names and costs.
+    dearer = dataclasses.replace(first, attack="another", evaluations=both.evaluations)
+    found = recall(*given, after=dearer)
+    assert found.attack.startswith("another+")
+    assert found.evaluations.gradients > both.evaluations.gradients
 
 
 def test_worst_says_who_was_first(case):

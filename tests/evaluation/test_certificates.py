@@ -159,6 +159,22 @@ def test_an_operation_without_bounds_is_named():
         interval_bounds(lambda x: jnp.sin(x).sum((1, 2)), np.zeros((1, 2, 2, 3)), 0.1)
 
 
+def test_input_that_bounds_cannot_be_of_is_refused(small):
+    net, x, y = small
+    for said, images, labels, eps in (
+        ("divide by 255", 255 * x, y, 0.1),
+        ("dtype uint8", (255 * x).astype(np.uint8), y, 0.1),
+        ("negative eps", x, y, -0.1),
+        ("0-255 units", x, y, 8.0),
+        ("one label per image", x, y[:3], 0.1),
+    ):
+        with pytest.raises(InputError, match=said):
+            certified_within(net, images, labels, eps)
+    half = lambda x: net(x.astype(jnp.bfloat16)).astype(jnp.float32)
+    with pytest.raises(InputError, match="less than float32"):
+        interval_bounds(half, x, 0.1)
+
+
 def test_bounds_of_a_network_of_the_registry():
     module = models.build("lenet5")
     net = Frozen(module, models.initialize(module, jax.random.key(0), (28, 28, 1)))

@@ -66,7 +66,9 @@ def test_parts_of_a_network_behind_a_purifier_are_explained():
 def test_what_is_no_image_or_no_map_is_refused():
     with pytest.raises(InputError, match="at least one"):
         grad_cam(maps, head, X[:0])
-    with pytest.raises(InputError, match="one for each"):
+    with pytest.raises(InputError, match="divide by 255"):
+        grad_cam(maps, head, 255 * X)
+    with pytest.raises(InputError, match="exactly one label"):
         grad_cam(maps, head, X, np.zeros(3, int))
     with pytest.raises(InputError, match="feature maps have shape"):
         grad_cam(lambda x: x.mean((1, 2)), lambda m: m, X)

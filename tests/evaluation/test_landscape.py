@@ -53,6 +53,7 @@ def test_a_quantised_input_is_flat_along_its_gradient_and_jumps_elsewhere():
 def test_what_cannot_be_drawn_is_said():
     for bad, message in (
         ({"x": X[0]}, "shape"),
+        ({"x": 255 * X}, "pixels from"),
         ({"eps": 8.0}, "divide by 255"),
         ({"points": 4}, "odd"),
         ({"classifier": jd.Randomized(lambda keys, x: CLASSIFIER(x))}, "give a key"),

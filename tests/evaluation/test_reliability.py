@@ -98,6 +98,25 @@ def test_a_function_without_derivative_is_a_failure_not_a_crash():
     assert "bpda" in found.says
 
 
+def test_images_of_other_units_are_refused():
+    net, x, y = contract.batch()
+    with pytest.raises(jd.errors.InputError, match="divide by 255"):
+        outcomes(net, 255 * x, y)
+
+
+def test_votes_are_attacked_and_checked_by_the_gradient_of_one_vote():
+    """Counts of votes are flat: PGD would stay where it starts, and hardly anything would break."""
+    net, x, y = contract.batch()
+    vote = jd.defenses.smoothed(net, 0.1, draws=50)
+    found = jd.autoattack(vote, x, y, 0.5, KEY, version="rand", draws=8)
+    assert {check.name: check.outcome for check in found.checks}["zero gradients"] == "pass"
+    averaged = jd.sweep(jd.attacks.pgd(jd.linf, 10), vote, x, y, [0.5], KEY, jd.eot(vote, 8))
+    single = jd.sweep(jd.attacks.pgd(jd.linf, 10), vote, x, y, [0.5], KEY)
+    assert averaged.knowledge == "white-box"
+    assert averaged.robust_accuracy[0] < 0.1 < single.robust_accuracy[0]
+    assert any("eot(deployed" in said for said in single.warnings)
+
+
 def test_square_is_judged_only_where_it_ran_by_itself():
     """A pass for an attack that never ran, or that shares its credit, would be an empty one."""
     net, x, y = contract.batch()

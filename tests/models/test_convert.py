@@ -86,6 +86,28 @@ def test_layers_without_a_counterpart_are_named(lenet):
         models.from_torch(model, {"odd.gain": np.zeros(3)}, (28, 28, 1))
 
 
+class Biasless(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.BatchNorm(use_running_average=not train)(nn.Conv(2, (3, 3), use_bias=False)(x))
+        return nn.Dense(3)(x.mean((1, 2)))
+
+
+def test_arrays_that_would_be_lost_are_named():
+    """Keras gives every convolution a bias, also before a batch normalisation."""
+    random = np.random.default_rng(0)
+    state = {
+        "conv.weight": random.normal(size=(2, 1, 3, 3)),
+        **{f"norm.{name}": np.ones(2) for name in ("weight", "bias")},
+        **{f"norm.running_{name}": np.ones(2) for name in ("mean", "var")},
+        "dense.weight": random.normal(size=(3, 2)), "dense.bias": np.zeros(3),
+    }  # fmt: skip
+    models.from_torch(Biasless(), state, (8, 8, 1))
+    biased = {"conv.weight": state["conv.weight"], "conv.bias": np.ones(2), **state}
+    with pytest.raises(InputError, match=r"Conv_0 .* has bias besides"):
+        models.from_torch(Biasless(), biased, (8, 8, 1))
+
+
 def test_branches_may_be_defined_in_another_order_than_they_are_called():
     """PyTorch's residual blocks define the shortcut last; norms go with their convolutions."""
     model = models.build("resnet8", width=4)

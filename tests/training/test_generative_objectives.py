@@ -205,6 +205,14 @@ def test_restoration_compares_what_is_made_of_the_given_with_the_wanted():
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
 
 
+def test_a_batch_smaller_than_the_critics_updates_is_refused():
+    with pytest.raises(InputError, match="larger batches"):
+        fit(
+            wasserstein(GAN), gan(), optax.adam(1e-3), X[:4], Y[:4], key=jax.random.key(0),
+            epochs=1, batch_size=4, progress=False,
+        )  # fmt: skip
+
+
 def test_pairs_are_of_one_size():
     with pytest.raises(InputError, match="needs a counterpart of its size"):
         paired(X, X[:-1])
