@@ -54,7 +54,6 @@ LEFT_OUT = """Left out, and why:
   line in the paper ("transfer learning") without a number of its own.
 - L-BFGS, JSMA, one-pixel, GeoDA and defensive distillation, named in passing: other norms or no
   autoencoder; no number is printed.
-- AutoAttack `rand` on the autoencoders, in preset `small`: it takes an hour for all of them. The
-  audit of one of them has it, and leaves less of it than the strongest attacker here, which is an
-  upper bound: `experiments/results/audits/mandal2023.md`.
+- AutoAttack `rand` on the autoencoders for FGSM, in preset `small`: at their radius every image can
+  be the same grey.
 - A Bayesian autoencoder: the paper's further work."""

@@ -99,5 +99,5 @@ def _white_box(
     yield from curve(few, model, name, team.grey, deployed, grid)
     for each in team.blind:
         yield from curve(few, model, name, each, deployed, at)
-    for each in team.rand:
-        yield from curve(few, model, name, each, deployed, at, mean)
+    if name in config.rand:
+        yield from curve(few, model, name, team.rand, deployed, at, mean)

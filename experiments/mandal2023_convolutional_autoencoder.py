@@ -24,7 +24,7 @@ from experiments.harness import Training
 from experiments.mandal2023_cells import attacked
 from experiments.mandal2023_further import beyond
 from experiments.mandal2023_lineup import lineup
-from experiments.mandal2023_parts import Baselines, Parts, train
+from experiments.mandal2023_parts import AUTOENCODERS, Baselines, Parts, train
 from experiments.publish import publish
 from jaxdefense.cli import launch
 from jaxdefense.reporting import Record, ensure_folder
@@ -89,8 +89,8 @@ class Config:
     """of PGD on means over draws"""
     suite: str | None = "quick"
     """AutoAttack's version for the classifier alone; none in preset smoke"""
-    rand: bool = False
-    """also AutoAttack's version for random defences, at the radius of each autoencoder"""
+    rand: tuple[str, ...] = ("PGD-AE",)
+    """autoencoders that AutoAttack's version for random defences attacks, at their radius"""
     queries: int = 300
     """of Square"""
     thorough: tuple[str, ...] = ("MNIST",)
@@ -148,6 +148,7 @@ PRESETS = {
         draws=2,
         adaptive_steps=2,
         suite=None,
+        rand=(),
         thorough=(),
         sigmas=(0.0,),
         timed=(64,),
@@ -188,7 +189,7 @@ PRESETS = {
         adaptive_steps=40,
         adaptive_restarts=2,
         suite="standard",
-        rand=True,
+        rand=tuple(AUTOENCODERS.values()),
         queries=5000,
         thorough=("MNIST", "Fashion-MNIST"),
         slow_repeats=10,

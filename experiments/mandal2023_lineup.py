@@ -46,7 +46,7 @@ class Lineup:
     noiseless: Attack
     grey: Attack
     blind: tuple[Attack, ...]
-    rand: tuple[Attack, ...]
+    rand: Attack
     named: tuple[Attack, ...]
     minimum: tuple[Attack, ...]
 
@@ -72,7 +72,7 @@ def lineup(config: Any, dataset: str) -> Lineup:
         noiseless=renamed(attacks.pgd(linf, steps), f"pgd-{steps}-noiseless"),
         grey=attacks.grey(linf),
         blind=(attacks.square(linf, config.queries),) * many,
-        rand=(averaged(attacks.SUITES["rand"](linf), draws),) * config.rand,
+        rand=averaged(attacks.SUITES["rand"](linf), draws),
         named=(attacks.bim(linf), targeted) * many,
         minimum=(attacks.ddn(l2, 50), attacks.carlini_wagner(l2, 2, 50)) * many,
     )
