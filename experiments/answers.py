@@ -29,6 +29,10 @@ OUT_OF_REACH = "clean already below"
 """What a verdict adds where even our clean images are less often right than is printed."""
 CLEAN = "clean"
 """The column of the same network and defence without an attack, which tables do not show."""
+QUOTED = "quoted"
+"""The verdict on numbers that a paper has from others, which it did not measure."""
+MATCHED = "a control keeps as much"
+"""What a verdict adds where the paper's attacker leaves no less of the best control."""
 LOST = "not measured by this run"
 """The reason where a number was asked for and nothing that was measured answers it: a fault."""
 
@@ -268,8 +272,10 @@ def judge(
     ``broken``, as is all that does not reach it from `GREY` upwards. Where nothing is left,
     ``holds`` is not said: ``too few images`` to tell the printed number from it. Where noise costs
     our undefended classifier more than 10 points more than the paper's, that is told in place of
-    ``weakened`` or ``broken``. `OUT_OF_REACH` is added where our network and defence are less often
-    right on clean images than is printed of attacked ones.
+    ``weakened`` or ``broken``. `MATCHED` is added to ``holds`` and ``weakened`` where the paper's
+    attacker leaves as much of a control; `OUT_OF_REACH` where our network and defence are less
+    often right on clean images than is printed of attacked ones. Numbers from other papers are
+    `QUOTED`.
 
     Args:
         number: the printed one.
@@ -280,6 +286,8 @@ def judge(
     """
     if not is_accuracy(number.metric) or "as attacked" not in cells:
         return ""
+    if number.note.startswith("literature"):
+        return QUOTED
     claimed = undefended is None or number.fraction >= undefended.fraction
     if number.attack == "none" or _undefended(number) or not claimed:
         gap = cells["as attacked"].value - number.fraction
@@ -289,18 +297,24 @@ def judge(
     if last.high >= number.fraction:
         if last.value == 0:
             return "too few images"
-        return "no gain" if before is not None and last.low <= before.high else "holds"
+        gained = before is None or last.low > before.high
+        return "holds" + _matched(cells) if gained else "no gain"
     # From `GREY` upwards what is left are images of the largest class.
     noise = number.attack == "gaussian"
     near = noise or number.radius < GREY
     gained = before is not None and last.low > before.high
-    if noise and before is not None and undefended is not None:
-        gap = before.value - undefended.fraction
-        if gap < -ELSEWHERE:
-            return f"undefended already {100 * gap:+.0f} points"
+    gap = before.value - undefended.fraction if noise and before and undefended else 0.0
+    if gap < -ELSEWHERE:
+        return f"undefended already {100 * gap:+.0f} points"
     unharmed = (clean or {}).get("corrected", (clean or {}).get("as attacked"))
     short = unharmed is not None and unharmed.high < number.fraction
     verdict = "broken"
     if near and before is not None and (gained or last.low > CLOSE):
-        verdict = "weakened" if gained else "no gain"
+        verdict = "weakened" + _matched(cells) if gained else "no gain"
     return verdict + f"; {OUT_OF_REACH}" * short
+
+
+def _matched(cells: Mapping[str, Cell]) -> str:
+    """What is added where a control keeps as much of the same examples."""
+    own, control = cells.get("corrected", cells["as attacked"]), cells.get("control")
+    return f"; {MATCHED}" * (control is not None and control.value >= own.value)

@@ -8,7 +8,7 @@ active learning) that it does not show. Here all of it is measured, with an auto
 met clean and noisy slices only and one retrained on FGSM and PGD, by attackers who know the
 classifier alone and by those who know the whole.
 
-    python -m experiments.ghosh2024_ct_denoising --data-dir DIR  # two cores, < 1 hour
+    python -m experiments.ghosh2024_ct_denoising --data-dir DIR  # two cores, one seed
     python -m experiments.ghosh2024_ct_denoising --data-dir DIR --preset paper  # a GPU
     python -m experiments.ghosh2024_ct_denoising --preset smoke  # a minute, drawn slices
 

@@ -170,7 +170,7 @@ class Album:
         for defence, deployed in self.parts.defended.items():
             for sight in self.sights(defence):
                 logits = readings.outputs(self.parts.study, deployed, sight.x)
-                found = calibration(scipy.special.softmax(logits, axis=-1), y, bins=10)
+                found = calibration(scipy.special.softmax(logits, axis=-1), y)
                 title = "clean" if sight.attack == "none" else sight.attack
                 line = Line(found.confidence, found.accuracy)
                 panels.setdefault(title, {})[NAMES[defence]] = line

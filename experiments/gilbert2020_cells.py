@@ -120,7 +120,7 @@ def _static(study: Study, line: Line, grid: tuple[float, ...]) -> Iterator[Recor
 
     As coded they are not even crafted on that: the attacker's network is not normalised.
     """
-    functions = {**line.stages(*PHASES), **line.filtered()}
+    functions = line.stages(*PHASES) | ({} if line.coded else line.filtered())
     for name, function in functions.items():
         yield measuring.clean(study, line.model, name, function)
     if not line.coded:

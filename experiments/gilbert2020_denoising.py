@@ -7,7 +7,7 @@ never through the autoencoder; its public code attacks un-normalised images by a
 probabilities, and fine-tunes by one that takes logits for probabilities. Here everything is run as
 coded, without these faults, with examples crafted anew, and attacked through the whole.
 
-    python -m experiments.gilbert2020_denoising --data-dir DIR         # two cores, under an hour
+    python -m experiments.gilbert2020_denoising --data-dir DIR         # two cores, one seed
     python -m experiments.gilbert2020_denoising --data-dir DIR --preset paper    # a GPU
     python -m experiments.gilbert2020_denoising --preset smoke                   # a minute, digits
 

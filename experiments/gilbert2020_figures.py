@@ -32,6 +32,7 @@ from jaxdefense.reporting import (
 )
 
 SHOWN = 4
+STATIC, WHOLE = "static examples", "clean, or attacked through the whole"
 Figures = list[tuple[str, str, Any]]
 
 
@@ -50,9 +51,9 @@ def figures(view, first: Parts) -> Figures:
         ),
         (
             "images",
-            "Clean images, FGSM and PGD at 8/255 on the bare ResNet-20, what the autoencoder makes "
-            "of each, PGD through the autoencoder, and what it makes of that; below each what the "
-            f"network says to it.{about}",
+            "Clean images (the first that are right), FGSM and PGD at 8/255 on the bare ResNet-20, "
+            "what the autoencoder makes of each, PGD through the autoencoder, and what it makes of "
+            f"that; below each what the network says to it.{about}",
             _images(first),
         ),
         (
@@ -67,9 +68,9 @@ def figures(view, first: Parts) -> Figures:
                 "codes",
                 "ResNet-20 behind autoencoders of other code lengths (the published one has "
                 f"{_length(first)} numbers of {np.prod(first.study.data.image_shape)}), and behind "
-                "those that met no clean image or clean ones only; clean, static examples (pale) "
-                f"and PGD-10 through the whole (full) at 8/255, first seed.{about}",
-                bars({"Length of the code": list(_codes(view, first))}),
+                "those that met no clean image or clean ones only; static examples (pale), and "
+                f"through the whole (full) at 8/255, first seed.{about}",
+                bars({"Length of the code, or what was met in training": [*_codes(view, first)]}),
             ),
             (
                 "codes-images",
@@ -84,7 +85,7 @@ def _panels(view) -> Iterator[tuple[str, dict[str, list[Record]]]]:
     for name in (RESNET, SEPRE):
         for phase in (INITIAL, LAST):
             when = "initial" if phase == INITIAL else "fine-tuned"
-            yield f"{TITLES[name]}, {when}", dict(_curves(view, name, phase))
+            yield f"{view.model(name)},\n{when}", dict(_curves(view, name, phase))
 
 
 def _curves(view, name: str, phase: str) -> Iterator[tuple[str, list[Record]]]:
@@ -124,13 +125,16 @@ def _images(first: Parts):
     for title, images in made.items():
         columns[title] = images
         columns[f"AE of {title}"] = outputs(line.purifier, images, study.key)
+    # The first that are right clean, so that every change is an attack's or the autoencoder's.
+    right = outputs(line.deployed(), x, study.key).argmax(-1) == y
+    chosen = np.argsort(~right, kind="stable")[:SHOWN]
     names, captions = study.data.class_names, {}
     for title, images in columns.items():
         said = outputs(line.deployed(), images, study.key).argmax(-1)
         captions[title] = [verdict(names[a], names[b]) for a, b in zip(y, said, strict=True)]
     return image_grid(
-        {title: images[:SHOWN] for title, images in columns.items()},
-        captions={title: told[:SHOWN] for title, told in captions.items()},
+        {title: images[chosen] for title, images in columns.items()},
+        captions={title: [told[i] for i in chosen] for title, told in captions.items()},
     )
 
 
@@ -154,11 +158,11 @@ def _codes(view, first: Parts) -> Iterator[Bar]:
     of_first = lambda query: type(query)({**query.fields, "seed": seed}, query.weakest)
     for group, defence in _named(first).items():
         asked = {
-            "clean": {"static": view.clean(RESNET, defence)},
-            "FGSM": {"static": view.static(RESNET, defence, "fgsm")},
+            "clean": {WHOLE: view.clean(RESNET, defence)},
+            "FGSM": {STATIC: view.static(RESNET, defence, "fgsm")},
             "PGD": {
-                "static": view.static(RESNET, defence, "pgd"),
-                "white-box": view.whole(RESNET, defence, "pgd"),
+                STATIC: view.static(RESNET, defence, "pgd"),
+                WHOLE: view.whole(RESNET, defence, "pgd"),
             },
         }
         for subject, ways in asked.items():

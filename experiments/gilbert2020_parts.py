@@ -97,10 +97,10 @@ class Line:
         return {tag(f, p): self.deployed(p, fronts[f]) for p in phases for f in fronts}
 
     def filtered(self) -> dict[str, Classifier]:
-        """The network before and after fine-tuning, behind what has learned nothing."""
+        """The network of every phase, behind what has learned nothing."""
         return {
             tag(name, phase): self.deployed(phase, front)
-            for phase in (INITIAL, LAST) for name, front in FILTERS.items()
+            for phase in PHASES for name, front in FILTERS.items()
         }  # fmt: skip
 
 

@@ -118,40 +118,36 @@ class View(Measured):
 
     def ways(self, name: str, front: str, phase: str, kind: str) -> dict[str, Query]:
         """One query for each of `COLUMNS` that applies to a cell of tables 2 and 3."""
-        defence, control = tag(front, phase), tag(_filter(), phase)
-        filtered = front == AE and phase in (INITIAL, LAST)
+        defence = tag(front, phase)
+        asked: dict[str, Query]
         if kind == "none":
             asked = {
                 "as attacked": self.clean(name, defence, coded=True),
                 "corrected": self.clean(name, defence),
             }
-            return asked | ({"control": self.clean(name, control)} if filtered else {})
+            if front == AE:
+                asked["control"] = self.control(self.clean(name, AE), phase)
+            return asked
         asked = {
             "as attacked": self.static(name, defence, kind, coded=True),
             "corrected": self.static(name, defence, kind),
         }
         if phase == LAST:
-            own = front == BARE
+            bare = front == BARE
             asked["re-crafted"] = (
-                self.whole(name, defence, kind) if own else self.recrafted(name, kind)
+                self.whole(name, defence, kind) if bare else self.recrafted(name, kind)
             )
         asked["white-box"] = self.whole(name, defence, kind)
         asked["strongest"] = self.strongest(name, defence)
-        if filtered:
-            asked["control"] = self.control(name, phase, kind)
+        if front == AE:
+            asked["control"] = self.control(self.static(name, AE, kind), phase)
         return asked
 
-    def control(self, name: str, phase: str, kind: str) -> Query:
-        """What keeps most of the corrected examples without a trained autoencoder."""
+    def control(self, query: Query, phase: str) -> Query:
+        """What keeps most of the same images without a trained autoencoder."""
         own = [tag(each, phase) for each in FILTERS]
         others = (SECOND, UNTRAINED) if phase == INITIAL else ()
-        query = self.static(name, AE, kind)
         return Query({**query.fields, "defence": (*own, *others)}, best=True)
-
-
-def _filter() -> str:
-    """The control of clean images."""
-    return list(FILTERS)[-1]
 
 
 def outcome(config: Any, first: Parts, records: Sequence[Record]) -> Outcome:
@@ -281,6 +277,5 @@ def _summary(view: View, first: Parts) -> str:
         f"{', '.join(map(str, config.seeds))}. The other networks and "
         "autoencoders and the controls that are trained are of the first seed only, for time. Side "
         "by side, what stands under *as attacked* was made and attacked with the faults of the "
-        "public code; white-box, strongest and control without them. The control of clean images "
-        f"is {_filter()} in place of the autoencoder."
+        "public code; corrected, white-box, strongest and control without them."
     )

@@ -24,7 +24,8 @@ SHOWN = 5
 _CAPTION = (
     "Figure 1 of the paper for all data sets: Gaussian noise, FGSM and PGD at the paper's "
     "strengths. Pale: as the paper attacked (examples crafted on the bare classifier); full: the "
-    "strongest attacker through the defence; black: the paper's number. Whiskers: 95 % intervals."
+    "strongest attacker through the defence (of noise there is one way only); black: the paper's "
+    "number. Whiskers: 95 % intervals."
 )
 
 
@@ -51,10 +52,13 @@ def figures(
             f"{title}: accuracy under Gaussian noise; on examples crafted on the bare classifier "
             "(oblivious; of the bare classifier these are white-box); through the defence "
             f"(white-box). Bands: 95 % intervals over {config.n_eval} images of each of "
-            f"{len(config.seeds)} seeds."
+            f"{len(config.seeds)} seeds; the axes of eps are square roots."
         )
         made.append((f"curves-{stem}", caption, curves))
-        caption = f"{title}: clean, noisy and attacked images, and what the U-AE makes of them."
+        caption = (
+            f"{title}: clean, noisy and attacked images, what the U-AE makes of them, and the true "
+            "class and the answer behind it. Oblivious: crafted on the bare classifier."
+        )
         made.append((f"images-{stem}", caption, _images(config, parts, printed_names[title])))
     return made
 
@@ -101,7 +105,9 @@ def _images(config: Any, parts: Parts, dataset: str):
     names = study.data.class_names
     sigma, eps = radii("0", dataset, "gaussian")[0], radii("0", dataset, "pgd")[0]
     noisy = np.asarray(attacks.gaussian()(study.key, deployed, x, y, sigma))
-    x_adv = np.asarray(attacks.pgd(linf, config.steps, 0.1)(study.key, deployed, x, y, eps))
+    pgd = attacks.pgd(linf, config.steps, 0.1)
+    x_adv = np.asarray(pgd(study.key, deployed, x, y, eps))
+    blind = np.asarray(pgd(study.key, parts.deployed["none"], x, y, eps))
     predict = lambda images: [names[i] for i in np.asarray(deployed(images)).argmax(-1)]
     true = [names[i] for i in y]
     told = lambda images: [verdict(t, p) for t, p in zip(true, predict(images), strict=True)]
@@ -111,9 +117,11 @@ def _images(config: Any, parts: Parts, dataset: str):
         "reconstructed": np.asarray(purifier(x)),
         f"Gaussian {sigma:g}": noisy,
         "reconstructed ": np.asarray(purifier(noisy)),
+        f"PGD {eps:g}, oblivious": blind,
+        "reconstructed  ": np.asarray(purifier(blind)),
         f"PGD {eps:g}, white-box": x_adv,
         title: change,
-        "reconstructed  ": np.asarray(purifier(x_adv)),
+        "reconstructed   ": np.asarray(purifier(x_adv)),
     }
-    shown = {name: told(columns[name]) for name in (*list(columns)[::2][:2], list(columns)[4])}
+    shown = {name: told(columns[name]) for name in list(columns)[:8:2]}
     return image_grid(columns, captions=shown)

@@ -22,12 +22,24 @@ def figures(view) -> list[tuple[str, str, Any]]:
     ):
         if panels:
             cells = [r for curves in panels.values() for rows in curves.values() for r in rows]
+            few = _of_one_seed(view, panels)
             images = " or ".join(map(str, sorted({cell.n for cell in cells})))
             caption += f" Data: {', '.join(sorted({cell.dataset for cell in cells}))}."
             caption += f" Bands: 95 % Clopper-Pearson intervals over {images} images of all seeds"
+            caption += f"; of one seed: {', '.join(few)}" * bool(few)
             caption += ", data that stand in." if any(r.synthetic for r in cells) else "."
             found.append((name, caption, curve_panels(panels, chance=0.1)))
     return found
+
+
+def _of_one_seed(view, panels: Mapping[str, Mapping[str, list[Record]]]) -> list[str]:
+    """Names of the curves that were measured for the first seed only, where others have more."""
+    seeds: dict[str, set[int]] = {}
+    for record in view.records:
+        seeds.setdefault(NAMES.get(record.defence, record.defence), set()).add(record.seed)
+    shown = {name: None for curves in panels.values() for name in curves}
+    many = any(len(found) > 1 for found in seeds.values())
+    return [name for name in shown if many and len(seeds[name]) == 1]
 
 
 def landscape(around: Mapping[str, Any]) -> list[tuple[str, str, Any]]:

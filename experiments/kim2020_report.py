@@ -9,15 +9,13 @@ from experiments.kim2020_figures import figures, landscape
 from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
 from experiments.kim2020_parts import AE, CONTROL, CONTROLS, DIFFERENT, SAME
 from experiments.kim2020_predictions import predictions
-from experiments.kim2020_tables import architectures, checks, tables
+from experiments.kim2020_tables import AMPLITUDE, architectures, checks, tables
 from experiments.measuring import Around
 from experiments.paper_numbers import Number, of_paper
 from experiments.publish import Outcome
 from jaxdefense.reporting import Record
 
 TITLE = "Kim, Kim, Lee and Ro 2020: Revisiting role of autoencoders in adversarial settings"
-AMPLITUDE = "gradient of probability, pixel mean"
-"""Our reading of equation 2: values of the printed size are means over pixels."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +131,7 @@ def ask(view: View, number: Number) -> Mapping[str, Query] | str:
         asked = _sides(
             lambda name: view.unbounded(dataset, name, attack), defence, "as attacked", "white-box"
         )
-        every = tuple(each.name for each in (team.cw, team.deepfool, *team.hasty))
+        every = tuple(each.name for each in (team.cw, team.deepfool, *team.closest, *team.hasty))
         return asked | {"strongest": view.unbounded(dataset, defence, every)}
     strongest = {
         "strongest": view.strongest(dataset, defence, eps), CLEAN: view.clean(dataset, defence)
@@ -175,6 +173,8 @@ def _joint(view: View, number: Number) -> dict[str, Query]:
 
 def _headline(answer: Answer) -> bool:
     number = answer.number
+    if number.table == "2a" and number.defence == AE:
+        return (number.attack, number.eps) in (("pgd", "80"), ("pgd", "10"))
     if number.defence != AE:
         return number.defence == "joint lambda=4" and (number.attack, number.eps) == ("pgd", "20")
     chosen = (("fgsm", "80"), ("pgd", "20"), ("pgd", "5"), ("deepfool", ""))

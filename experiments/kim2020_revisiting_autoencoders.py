@@ -5,7 +5,7 @@ attacks the whole by FGSM, PGD, CW and DeepFool: the autoencoder adds up to 48 p
 up to 6 on CIFAR-10, and more against black boxes. Here AutoAttack, PGD with restarts, losses that
 do not saturate and minimum norms are added, and controls that have learned nothing.
 
-    python -m experiments.kim2020_revisiting_autoencoders --data-dir DIR   # two cores, < 1 hour
+    python -m experiments.kim2020_revisiting_autoencoders --data-dir DIR   # two cores, one seed
     python -m experiments.kim2020_revisiting_autoencoders --data-dir DIR --preset paper   # a GPU
     python -m experiments.kim2020_revisiting_autoencoders --preset smoke   # a minute, other digits
 
@@ -56,8 +56,8 @@ class Config:
     suite_of_others: str = "quick"
     """the same for all other networks"""
     thorough: bool = True
-    """also PGD with restarts and on other losses, attacks without gradients, loss surfaces, and
-    unbounded attacks that stop too early"""
+    """also PGD with restarts and on other losses, attacks without gradients, loss surfaces, and of
+    unbounded attacks DDN and such as stop too early"""
     queries: int = 500
     """of Square, with `thorough`"""
     cw: tuple[int, int] = (4, 50)

@@ -82,8 +82,8 @@ MNIST = Setting(
     every=("substitutes", "nets"),
     once=("hardened", "readings", "controls"),
     n_train=None,
-    n_other=20_000,
-    n_eval=256,
+    n_other=12_000,
+    n_eval=128,
     size=28,
     channels=1,
 )

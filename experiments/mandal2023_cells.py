@@ -100,4 +100,5 @@ def _white_box(
     for each in team.blind:
         yield from curve(few, model, name, each, deployed, at)
     if name in config.rand:
-        yield from curve(few, model, name, team.rand, deployed, at, mean)
+        beyond = tuple(eps for eps in grid if eps >= RADII[name])
+        yield from curve(few, model, name, team.rand, deployed, beyond, mean)

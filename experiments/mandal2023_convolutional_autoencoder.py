@@ -6,7 +6,7 @@ and reports 92 % on MNIST and 74 % on Fashion-MNIST under FGSM at 0.6 and 94 % a
 alone, with dropout on; here every cell is also attacked through the whole defence, on means over
 its noise, and Defense-GAN and PuVAE are trained and attacked on the same classifier.
 
-    python -m experiments.mandal2023_convolutional_autoencoder --data-dir DIR  # two cores, < 1 hour
+    python -m experiments.mandal2023_convolutional_autoencoder --data-dir DIR  # two cores, one seed
     python -m experiments.mandal2023_convolutional_autoencoder --data-dir DIR --preset paper # a GPU
     python -m experiments.mandal2023_convolutional_autoencoder --preset smoke  # a minute, digits
 
@@ -90,7 +90,7 @@ class Config:
     suite: str | None = "quick"
     """AutoAttack's version for the classifier alone; none in preset smoke"""
     rand: tuple[str, ...] = ("PGD-AE",)
-    """autoencoders that AutoAttack's version for random defences attacks, at their radius"""
+    """autoencoders that AutoAttack's version for random defences attacks, from their radius on"""
     queries: int = 300
     """of Square"""
     thorough: tuple[str, ...] = ("MNIST",)
@@ -102,9 +102,9 @@ class Config:
     timed: tuple[int, ...] = (1, 64)
     """images in the batches that are timed"""
     repeats: int = 30
-    slow_repeats: int = 3
+    slow_repeats: int = 5
     """calls that are timed; the second of Defense-GAN and PuVAE"""
-    n_train: int | None = 20_000
+    n_train: int | None = 15_000
     """train on so many images only"""
     n_eval: int = 100
     """attack so many test images of each seed"""

@@ -130,8 +130,7 @@ def _headline(answer: Answer) -> bool:
     number = answer.number
     if number.metric != "accuracy":
         return False
-    defended = number.table == "2" and number.defence == "convAE"
-    return defended or number.defence in (DEFENSE_GAN, PUVAE)
+    return number.table == "2" and number.defence == "convAE"
 
 
 def _summary(view: View) -> str:

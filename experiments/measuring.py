@@ -180,17 +180,19 @@ def minimum(
             failure rate.
 
     Returns:
-        One record per radius, and one whose value is the median norm over all images (0 where
-        misclassified clean); NaN where the attack fails on half of them.
+        One record per radius, and one whose value is the median norm over the images that are
+        right without an attack; NaN where there are none or the attack fails on half of them.
     """
     x, y = study.examples
     records = curve(study, model, defence, attack, deployed, radii, progress=progress)
     folder = study.folder / "sweeps"
     found = recall(folder, attack, deployed, x, y, radii, study.key, progress=None)
-    median = float(np.median(found.distance))
+    right = found.distance[found.distance > 0]
+    median = float(np.median(right)) if right.size else np.inf
     return [*records, dataclasses.replace(
         records[-1], metric=f"median {found.norm} norm", eps=0.0, gradients=0, forwards=0,
         value=median if np.isfinite(median) else np.nan, low=np.nan, high=np.nan,
+        n=len(right) or len(y),
     )]  # fmt: skip
 
 

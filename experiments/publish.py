@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 from experiments import studies
-from experiments.answers import OUT_OF_REACH, Answer, over_seeds
+from experiments.answers import MATCHED, OUT_OF_REACH, QUOTED, Answer, over_seeds
 from experiments.measuring import WARNING
 from experiments.paper_numbers import PAPERS
 from experiments.side_by_side import side_by_side
@@ -225,11 +225,12 @@ def _warnings(records: Sequence[Record]) -> list[str]:
 
 def _legend() -> str:
     return (
-        "*As attacked*: the attacker of the paper. *White-box*: the same attack through the whole "
-        "defence. *Strongest*: of all attackers measured, the one that leaves least (of claims "
-        "about black boxes: of those). *Control*: the same attack on something without a trained "
-        "autoencoder; of transferred examples, the same examples; where it is named, the best of "
-        "several. Verdict: *holds* "
+        "*As attacked*: the attacker of the paper, with the faults of its public code where there "
+        "is a column *corrected*, which is without them. *White-box*: the same attack through the "
+        "whole defence. *Strongest*: of all attackers measured, the one that leaves least (of "
+        "claims about black boxes: of those). *Control*: the same attack (corrected) on something "
+        "without a trained autoencoder; of transferred examples, the same examples; where it is "
+        "named, the best of several. Verdict: *holds* "
         "where the strongest attacker leaves what the paper prints, and more than of the "
         "undefended classifier (intervals apart); *weakened* where less than printed, but more "
         "than of the undefended classifier (below eps 0.5, from where all images can be the same "
@@ -237,6 +238,8 @@ def _legend() -> str:
         "*undefended already* so many points, where the noise costs our network that much more "
         "than the paper's; *too few images* "
         "where it leaves nothing and the images are too few to tell that from what is printed; "
+        f"*{MATCHED}* where the best control has no less left of the paper's attacker; *{QUOTED}* "
+        "what the paper has from others, of whose radius nothing is known; "
         f"*{OUT_OF_REACH}* where our smaller network and its defence have less on clean images "
         "than the paper prints on attacked ones, so that *holds* was out of reach; "
         "without attack or defence, and where the paper prints less with the defence than without, "

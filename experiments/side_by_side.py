@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from experiments.answers import CLEAN, Answer, is_accuracy
 from jaxdefense.reporting import Table
 
-COLUMNS = ("as attacked", "white-box", "strongest", "control")
+COLUMNS = ("as attacked", "corrected", "white-box", "strongest", "control")
+"""Of these `side_by_side` leaves out what no answer has."""
 
 
 def side_by_side(found: Sequence[Answer]) -> Table:
@@ -15,15 +16,17 @@ def side_by_side(found: Sequence[Answer]) -> Table:
               if is_accuracy(answer.number.metric) and column != CLEAN)  # fmt: skip
     counts = sorted({(cell.n, cell.seeds) for cell in shares})
     sizes = ", ".join(f"{n} images ({seeds} seed{'s' * (seeds > 1)})" for n, seeds in counts)
-    synthetic = " ON STAND-IN DATA." if any(cell.synthetic for cell in cells) else ""
+    drawn = ", ".join(dict.fromkeys(cell.data for cell in cells if cell.synthetic))
+    synthetic = f" ON STAND-IN DATA: {drawn}." if drawn else ""
     caption = (
         "Paper against ours, accuracy in percent: mean over seeds [95 % Clopper-Pearson interval "
         f"over the images of all seeds, as if they were different images] (range over seeds). A "
         f"cell is over {sizes}.{synthetic}"
     )
     about = ("table", "dataset", "model", "defence", "attack", "paper", "images")
-    header = (*about, *COLUMNS, "verdict")
-    return Table(caption, header, tuple(map(_row, found)), left=5)
+    columns = tuple(c for c in COLUMNS if any(c in answer.cells for answer in found))
+    rows = tuple(_row(answer, columns or COLUMNS[:1]) for answer in found)
+    return Table(caption, (*about, *(columns or COLUMNS[:1]), "verdict"), rows, left=5)
 
 
 def data_set(answer: Answer) -> str:
@@ -35,7 +38,7 @@ def data_set(answer: Answer) -> str:
     return theirs if ours in ("", theirs) else f"{theirs}: ours {ours}"
 
 
-def _row(answer: Answer) -> tuple[str, ...]:
+def _row(answer: Answer, columns: Sequence[str]) -> tuple[str, ...]:
     number = answer.number
     unit = {"/255": "/255", "sigma [0,1]?": " (sigma)"}.get(number.eps_unit, "")
     attack = f"{number.attack} {number.eps}{unit if number.eps else ''}".strip()
@@ -44,10 +47,11 @@ def _row(answer: Answer) -> tuple[str, ...]:
     defence = ", ".join(part for part in (number.defence, number.phase) if part)
     place = (number.table, data_set(answer), number.model, defence)
     cells = []
-    for column in COLUMNS:
+    for column in columns:
         cell = answer.cells.get(column)
         named = " s" * (number.unit == "s") if cell else ""
-        named += f", {cell.what}" if cell and column in ("strongest", "control") else ""
+        if cell and column in ("strongest", "control") and is_accuracy(number.metric):
+            named += f", {cell.what}"
         cells.append(cell.text(number.metric) + named if cell else "-")
     counted = (cell.n for column, cell in answer.cells.items() if column != CLEAN)
     images = "/".join(map(str, dict.fromkeys(counted)))

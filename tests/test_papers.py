@@ -23,6 +23,7 @@ from experiments import (
 from experiments.answers import (
     CLEAN,
     LOST,
+    MATCHED,
     OUT_OF_REACH,
     Query,
     answers,
@@ -172,6 +173,24 @@ def test_nothing_left_never_holds():
     assert judge(dataclasses.replace(few, value="8"), cells, None) == "broken"
 
 
+@pytest.mark.parametrize(("control", "more"), [(0.95, f"; {MATCHED}"), (0.8, "")])
+def test_a_verdict_says_where_a_control_keeps_as_much(control, more):
+    cells = {"as attacked": pool([record(value=0.9)]), "control": pool([record(value=control)])}
+    bare = {"strongest": pool([record(value=0.0)])}
+    for left, verdict in ((0.88, "holds"), (0.5, "weakened"), (0.0, "broken")):
+        told = judge(NUMBER, {**cells, "strongest": pool([record(value=left)])}, bare)
+        assert told == verdict + more * (verdict != "broken")
+    # With faults in public code, the control has seen the examples without them.
+    corrected = {**cells, "corrected": pool([record(value=0.96)]), "strongest": cells["control"]}
+    assert judge(dataclasses.replace(NUMBER, value="70"), corrected, bare) == "holds"
+
+
+def test_what_a_paper_has_from_others_is_not_judged():
+    number = dataclasses.replace(NUMBER, note="literature number, not measured")
+    cells = {"as attacked": pool([record()]), "strongest": pool([record(value=0.0)])}
+    assert judge(number, cells, None) == "quoted"
+
+
 def test_from_where_all_images_can_be_the_same_nothing_is_weakened():
     cells = {"as attacked": pool([record()]), "strongest": pool([record(value=0.3)])}
     bare = {"strongest": pool([record(value=0.0)])}
@@ -246,6 +265,15 @@ def test_a_row_names_our_data_where_it_is_not_the_papers():
     for title, shown in (("GTSRB", "Fingers: ours GTSRB"), ("Fingers", "Fingers")):
         (row,) = side_by_side(answers([NUMBER], [record(dataset=title)], asked)).rows
         assert row[1] == shown
+
+
+def test_columns_that_no_answer_has_are_left_out():
+    both = {"as attacked": Query({}), "corrected": Query({"attack": "pgd-40"})}
+    for asked, shown in ((both, True), ({"as attacked": Query({})}, False)):
+        table = side_by_side(answers([NUMBER], [record()], lambda n, asked=asked: asked))
+        assert ("corrected" in table.header) == shown
+        assert "white-box" not in table.header
+        assert all(len(row) == len(table.header) for row in table.rows)
 
 
 def test_an_answer_has_cells_or_a_reason():

@@ -14,7 +14,7 @@ from jaxdefense.errors import InputError
 from .figures import COLORS, styled, with_legend
 
 # The first way of measuring is pale, so that the last and hardest stands out.
-SHADES = (0.3, 0.6, 1.0)
+SHADES = {"palest": 0.3, "pale": 0.6, "full": 1.0}
 
 
 class Bar(NamedTuple):
@@ -57,7 +57,8 @@ def bars(panels: Mapping[str, Sequence[Bar]]) -> Figure:
     subjects = list(dict.fromkeys(bar.subject for bar in every))
     ways = list(dict.fromkeys(way for bar in every for way in bar.measured))
     colors = dict(zip(subjects, np.resize(COLORS, len(subjects)), strict=True))
-    shades = dict(zip(ways, np.resize(SHADES[-len(ways) :], len(ways)), strict=True))
+    tones = list(SHADES)[-len(ways) :]
+    shades = dict(zip(ways, np.resize(tones, len(ways)).tolist(), strict=True))
     figure = Figure(figsize=(max(4.4, 2.9 * len(panels)), 3.4), layout="constrained")
     grid = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, (title, some) in zip(grid, panels.items(), strict=True):
@@ -69,7 +70,7 @@ def bars(panels: Mapping[str, Sequence[Bar]]) -> Figure:
             for i, (way, (value, low, high)) in enumerate(bar.measured.items()):
                 # A bar of nothing is still to be seen.
                 height, place = max(100 * value, 0.6), left + thin * (i + 0.5)
-                axes.bar(place, height, thin, color=colors[bar.subject], alpha=shades[way])
+                axes.bar(place, height, thin, color=colors[bar.subject], alpha=SHADES[shades[way]])
                 axes.errorbar(
                     place, 100 * value, [[100 * (value - low)], [100 * (high - value)]],
                     color="#444444", linewidth=0.8,
@@ -83,7 +84,11 @@ def bars(panels: Mapping[str, Sequence[Bar]]) -> Figure:
         axes.grid(visible=False, axis="x")
     grid[0].set_ylabel("Accuracy (%)")
     key: list[Artist] = [Patch(color=color, label=subject) for subject, color in colors.items()]
-    key += [Patch(color="#444444", alpha=shade, label=way) for way, shade in shades.items()]
+    # A grey swatch alone looks like the bars of a black subject.
+    key += [
+        Patch(color="#444444", alpha=SHADES[tone], label=f"{tone}: {way}")
+        for way, tone in shades.items()
+    ]
     if any(bar.printed is not None for bar in every):
         key.append(Line2D([], [], color="black", linewidth=1.6, label="printed in the paper"))
     return with_legend(figure, key)
