@@ -52,18 +52,21 @@ def figures(view, first: Mapping[str, Parts]) -> Figures:
             (
                 f"figure-4-{stem}",
                 f"Figure 4: {title}, PGD on the classifier alone at every radius of table 1b, and "
-                "the noise that it adds.",
+                "the noise that it adds (grey: unchanged).",
                 album.strip(team.pgd, pgd, noise=True),
             ),
             (
                 f"figure-6-{stem}",
                 f"Figure 6: {title}, clean images and examples crafted on the classifier alone, "
-                "each with what the defences make of it and what the classifier says to that.",
+                "each with what the defences make of it and what the classifier says to that."
+                + " PuVAE and Defense-GAN are shown FGSM as in table 3, at twice the 0.3 that "
+                "PuVAE's authors show." * bool(parts.baselines),
                 album.restored(team.fgsm, team.pgd),
             ),
             (
                 f"losses-{stem}",
-                f"{title}: mean squared error of the autoencoders' trainings, first seed.",
+                f"{title}: mean squared error of the autoencoders' trainings (pixels in [0, 1]), "
+                "first seed; the last epoch is taken.",
                 training_curves(_losses(parts)),
             ),
         ]
@@ -156,8 +159,10 @@ def _curves(view) -> tuple[str, str, Any]:
     caption = (
         "Accuracy against radius: the classifier as the public code attacks it and corrected, its "
         "examples through the autoencoder that was trained on that attack, the same attack through "
-        "the whole, and the strongest attacker on the whole. Bands: 95 % Clopper-Pearson intervals "
-        "over the images of all seeds"
+        "the whole, and the strongest attacker on the whole. They were trained on FGSM at "
+        f"{RADII[FGSM_AE]:g} and PGD at {RADII[PGD_AE]:g}. Where one step through the whole leaves "
+        "more than chance from 0.5 on, it is too weak: all images can be the same grey. Bands: "
+        "95 % Clopper-Pearson intervals over the images of all seeds"
     )
     synthetic = any(record.synthetic for record in view.records)
     caption += ", data that stand in." if synthetic else "."
