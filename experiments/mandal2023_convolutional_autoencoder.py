@@ -46,9 +46,9 @@ SMALL = Baselines(
     vae_features=8,
     kernel=5,
     hidden=256,
-    n_clean=256,
-    n_eval=64,
-    n_adaptive=32,
+    n_clean=128,
+    n_eval=32,
+    n_adaptive=16,
     attack_steps=15,
     draws=4,
     latent_steps=100,
@@ -104,7 +104,7 @@ class Config:
     repeats: int = 30
     slow_repeats: int = 5
     """calls that are timed; the second of Defense-GAN and PuVAE"""
-    n_train: int | None = 15_000
+    n_train: int | None = 10_000
     """train on so many images only"""
     n_eval: int = 100
     """attack so many test images of each seed"""
