@@ -26,7 +26,7 @@ def test_the_legend_lies_inside_the_figure():
     assert box.x0 >= 0
     assert box.x1 <= figure.bbox.width
     assert [text.get_text() for text in legend.get_texts()] == [
-        "AE", "oblivious", "white-box", "printed in the paper",
+        "AE", "pale: oblivious", "full: white-box", "printed in the paper",
     ]  # fmt: skip
 
 
