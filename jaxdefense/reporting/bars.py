@@ -55,7 +55,9 @@ def bars(panels: Mapping[str, Sequence[Bar]]) -> Figure:
     if not every:
         raise InputError("no bars to draw: the panels are empty")
     subjects = list(dict.fromkeys(bar.subject for bar in every))
-    ways = list(dict.fromkeys(way for bar in every for way in bar.measured))
+    # In the order of a bar that has most of them.
+    fullest = sorted(every, key=lambda bar: -len(bar.measured))
+    ways = list(dict.fromkeys(way for bar in fullest for way in bar.measured))
     colors = dict(zip(subjects, np.resize(COLORS, len(subjects)), strict=True))
     tones = list(SHADES)[-len(ways) :]
     shades = dict(zip(ways, np.resize(tones, len(ways)).tolist(), strict=True))

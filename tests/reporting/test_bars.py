@@ -30,6 +30,14 @@ def test_the_legend_lies_inside_the_figure():
     ]  # fmt: skip
 
 
+def test_the_last_way_is_full_whichever_bar_comes_first():
+    clean = Bar("clean", "AE", {"white-box": (0.9, 0.8, 0.95)})
+    (legend,) = bars({"Fingers": [clean, *BARS]}).legends
+    assert [text.get_text() for text in legend.get_texts()][1:3] == [
+        "pale: oblivious", "full: white-box",
+    ]  # fmt: skip
+
+
 def test_nothing_to_draw_is_refused():
     with pytest.raises(InputError, match="no bars"):
         bars({"Fingers": []})
