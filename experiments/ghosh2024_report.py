@@ -14,11 +14,11 @@ from experiments.ghosh2024_looks_tables import looked, only
 from experiments.ghosh2024_parts import (
     AE,
     APART,
-    BORDERS,
     GROUPED,
     HALF,
     PURIFIERS,
     RETRAINED,
+    SPLITS,
     Parts,
 )
 from experiments.ghosh2024_tables import setting, tables
@@ -57,7 +57,10 @@ def outcome(config: Any, parts: Parts, records: Sequence[Record]) -> Outcome:
     return Outcome(
         paper="3",
         title=TITLE,
-        summary=_summary(view, parts),
+        question="Does a denoising autoencoder undo attacks on a CNN for CT slices, and does "
+        "overlap of features say so? The paper prints accuracies without an attack only.",
+        findings=_findings(view),
+        setting=_setting(view),
         records=records,
         answers=found,
         headlines=[a for a in found if a.number.metric == "test accuracy" and a.cells],
@@ -88,36 +91,43 @@ def _percent(*cells: Any) -> str:
     return " and ".join(f"{100 * cell.value:.1f}" for cell in cells) + " %"
 
 
-def _summary(view: View, parts: Parts) -> str:
+def _findings(view: View) -> list[str]:
     config, told = view.config, []
-    given, again, active = config.classifier, config.retrained, config.active
     for defence in ("none", *PURIFIERS):
-        queries = [view.clean(only(view), defence)]
+        asked = {"clean": view.clean(only(view), defence)}
         if defence != "none":
-            queries.append(_shown(view, defence, OBLIVIOUS))
-        queries.append(view.strongest(only(view), defence, config.eps))
-        if cells := view.cells(*queries):
-            name = "the CNN alone" if defence == "none" else defence
-            spread = (
-                f"{100 * c.value:.1f} ({100 * c.least:.1f} to {100 * c.most:.1f})" for c in cells
+            asked["on PGD examples of the CNN alone"] = _shown(view, defence, OBLIVIOUS)
+        asked["strongest"] = view.strongest(only(view), defence, config.eps)
+        if cells := view.cells(*asked.values()):
+            spread = ", ".join(
+                f"{what} {100 * c.value:.1f} ({100 * c.least:.1f} to {100 * c.most:.1f})"
+                for what, c in zip(asked, cells, strict=True)
             )
-            told.append(f"{name} {' / '.join(spread)} %")
-    split = [view.clean(only(view), "none", model=f"{view.model}{e}")
-             for e in ("", f", {HALF}", f", {GROUPED}", f", {BORDERS}", f", {APART}")]  # fmt: skip
-    by_split = view.cells(*split, view.clean(only(view), "none", model=f"{NEAREST}, {view.model}"))
-    splits = " / ".join(f"{100 * cell.value:.1f}" for cell in by_split or ())
+            name = "The CNN alone" if defence == "none" else defence[0].upper() + defence[1:]
+            told.append(f"{name} at eps {config.eps:.3g}: {spread} % (range over seeds).")
+    splits = {
+        "80/20 split": view.model,
+        **{split: f"{view.model}, {split}" for split in SPLITS},
+        "no learning, the label of the most similar training image": f"{NEAREST}, {view.model}",
+    }
+    asked = {what: view.clean(only(view), "none", model=model) for what, model in splits.items()}
+    if cells := view.cells(*asked.values()):
+        left = "; ".join(
+            f"{what} {100 * c.value:.1f}" for what, c in zip(asked, cells, strict=True)
+        )
+        told.append(f"Clean accuracy of the CNN alone: {left} %.")
+    return told
+
+
+def _setting(view: View) -> str:
+    config = view.config
+    given, again, active = config.classifier, config.retrained, config.active
     start, more, cycles = config.labels
     return (
-        "Does a denoising autoencoder undo attacks on a CNN for CT slices, and does overlap of "
-        "features say so? The paper prints accuracies without an attack only. Clean / PGD examples "
-        "of the CNN alone (with an autoencoder) / strongest attacker, at eps "
-        f"{config.eps:.3g}, and the range over seeds: {'; '.join(told)}. Where what is left "
-        "behind an autoencoder is of one class (confusion matrices), it has moved the CNN towards "
-        "that answer, which is no robustness. Clean accuracy on 80/20 / 50/50 / near-duplicates "
-        "on one side / borders only / both / without learning, the label of the most similar "
-        f"training image (the control of the test accuracy): {splits} %. "
+        "Where what is left behind an autoencoder is of one class (confusion matrices), it has "
+        "moved the CNN towards that answer, which is no robustness. "
         f"Slices of {config.size} x {config.size} (paper: 224, files to hand: 128), "
-        f"{config.n_train or 'all'} training images; {parts.model}, dense layer {config.hidden}; "
+        f"{config.n_train or 'all'} training images; {view.model}, dense layer {config.hidden}; "
         f"autoencoder {'-'.join(map(str, config.autoencoder))}; Adam at a constant {given.lr:g} "
         f"(paper: 1e-4), batches of {given.batch_size}, at most {given.epochs} epochs (paper: 60 "
         f"or 50), {config.denoiser.epochs} for the autoencoder on clean images and with noise of "

@@ -41,6 +41,11 @@ from experiments.views import Measured
 from jaxdefense.reporting import Record
 
 TITLE = "Gilbert 2020: Denoising with networks, a black-box defense to adversarial attacks"
+QUESTION = (
+    "Does a small denoising autoencoder in front of a classifier withstand FGSM and PGD? The paper "
+    "crafts its examples once, on the network before fine-tuning and without the autoencoder; its "
+    "public code besides on un-normalised images and with a loss of clipped probabilities."
+)
 COLUMNS = ("as attacked", "corrected", "re-crafted", "white-box", "strongest", "control")
 """How a printed number is answered: on the examples of the public code; without its faults; on
 examples made anew on the fine-tuned network alone; through the whole; by the attacker that leaves
@@ -163,7 +168,9 @@ def outcome(config: Any, first: Parts, records: Sequence[Record]) -> Outcome:
     return Outcome(
         paper="1",
         title=TITLE,
-        summary=_summary(view, first),
+        question=QUESTION,
+        findings=_findings(view),
+        setting=_setting(view, first),
         records=records,
         answers=found,
         headlines=[answer for answer in found if _headline(answer)],
@@ -232,20 +239,20 @@ def _controls(view: View) -> list[str]:
     }
     for what, query in others.items():
         if cell := view.cell(query):
-            told.append(f"Of ResNet-20's static examples of PGD {what} keeps {percent(cell)}")
+            told.append(f"Of ResNet-20's static examples of PGD {what} keeps {percent(cell)}.")
     return told
 
 
-def _summary(view: View, first: Parts) -> str:
-    config, told = view.config, []
+def _findings(view: View) -> list[str]:
+    told = []
     for name in (RESNET, SEPRE):
         bare, behind = (view.cell(view.clean(name, front)) for front in (BARE, AE))
         if bare and behind:
             both = f"{percent(bare, behind)} behind the autoencoder"
-            told.append(f"{TITLES[name]} of clean images: {both}")
+            told.append(f"{TITLES[name]} of clean images: {both}.")
         tuned = view.cells(*(view.clean(name, tag(front, LAST)) for front in (BARE, AE)))
         if tuned:
-            told.append(f"{TITLES[name]} of clean images, fine-tuned: {percent(*tuned)} behind it")
+            told.append(f"{TITLES[name]} of clean images, fine-tuned: {percent(*tuned)} behind it.")
         for phase in (INITIAL, LAST):
             ways = view.ways(name, AE, phase, "pgd10")
             cells = [(column, view.cell(ways[column])) for column in COLUMNS if column in ways]
@@ -255,16 +262,16 @@ def _summary(view: View, first: Parts) -> str:
                 for column, c in cells if c
             )  # fmt: skip
             when = "initial" if phase == INITIAL else "fine-tuned"
-            told.append(f"{TITLES[name]} with the autoencoder, {when}, PGD at 8/255: {left} %")
-    told += _controls(view)
+            told.append(f"{TITLES[name]} with the autoencoder, {when}, PGD at 8/255: {left} %.")
+    return [*told, *_controls(view)]
+
+
+def _setting(view: View, first: Parts) -> str:
+    config = view.config
     classifier, tuned, denoiser = config.classifier, config.finetune, config.autoencoder
     held = first.study.data
     static = min(config.n_static or len(held.x_train), len(held.x_train))
     return (
-        "Does a small denoising autoencoder in front of a classifier withstand FGSM and PGD? The "
-        "paper crafts its examples once, on the network before fine-tuning and without the "
-        "autoencoder; its public code besides on un-normalised images and with a loss of clipped "
-        f"probabilities. {'. '.join(told)}. "
         f"Networks: {', '.join(view.model(name) for name in view.trained)}; trained by Adam for "
         f"{classifier.epochs} epochs (lr {classifier.lr:g}, cosine) on {len(held.x_train)} images "
         f"of {held.title} "

@@ -56,7 +56,10 @@ def outcome(
     return Outcome(
         paper="0",
         title="U-Autoencoder (Jung, Ham, Song and Moon 2022)",
-        summary=_summary(config, model, found),
+        question="Does a U-shaped autoencoder in front of a classifier withstand attacks it never "
+        "saw?",
+        findings=_findings(found),
+        setting=_setting(config, model),
         records=records,
         answers=found,
         headlines=headlines,
@@ -100,28 +103,32 @@ def _ask(number: Number, titles: Mapping[str, str], model: str, steps: int) -> A
     }
 
 
-def _summary(config: Any, model: str, found: Sequence[Answer]) -> str:
+def _findings(found: Sequence[Answer]) -> list[str]:
     told = []
     for answer in found:
         number, cells = answer.number, answer.cells
         if number.defence == "U-AE" and number.attack == "pgd" and "strongest" in cells:
             seen, left = (cells[name].value for name in ("as attacked", "strongest"))
             told.append(
-                f"{number.dataset} {number.value} % printed, {100 * seen:.1f} % of ours on "
-                f"examples crafted on the bare classifier, {100 * left:.1f} % by the strongest "
-                f"({cells['strongest'].what})"
+                f"{number.dataset}, U-AE, PGD at {number.eps}: {number.value} % printed, "
+                f"{100 * seen:.1f} % of ours on examples crafted on the bare classifier, "
+                f"{100 * left:.1f} % by the strongest ({cells['strongest'].what})"
             )
             if control := cells.get("control"):
                 told[-1] += (
                     f"; of the same examples {100 * control.value:.1f} % of the best control, "
                     f"{control.what.partition(':')[0]}"
                 )
+            told[-1] += "."
+    return told
+
+
+def _setting(config: Any, model: str) -> str:
     size = "all" if config.n_train is None else f"{config.n_train}"
     return (
-        "Does a U-shaped autoencoder in front of a classifier withstand attacks it never saw? "
-        "Under PGD at 0.1: " + "; ".join(told) + f". {model} (paper: width 64), autoencoders of "
-        f"width {config.autoencoder_width} (paper: not given), {size} training images of each "
-        f"set, {config.n_eval} test images attacked of each seed, seeds "
+        f"{model} (paper: width 64), autoencoders of width {config.autoencoder_width} (paper: not "
+        f"given), {size} training images of each set, {config.n_eval} test images attacked of each "
+        "seed, seeds "
         f"{', '.join(map(str, config.seeds))}."
     )
 

@@ -87,7 +87,10 @@ def outcome(
     return Outcome(
         paper="4",
         title=TITLE,
-        summary=_summary(config, settings, view),
+        question="Does an autoencoder in front of a classifier trained behind it withstand "
+        "attackers who know it?",
+        findings=_findings(view),
+        setting=_setting(config, settings, view),
         records=records,
         answers=found,
         headlines=[answer for answer in found if _headline(answer)],
@@ -181,13 +184,16 @@ def _headline(answer: Answer) -> bool:
     return number.table == "1" and (number.attack, number.eps) in chosen
 
 
-def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
+def _findings(view: View) -> list[str]:
     told = []
     for dataset, eps in (("MNIST", 20), ("MNIST", 80), ("CIFAR-10", 5), ("CIFAR-10", 10)):
         if dataset in view.titles:
             cells = [view.cell(view.strongest(dataset, name, eps / 255)) for name in ("none", AE)]
-            left = " to ".join(f"{100 * cell.value:.1f}" for cell in cells if cell)
-            told.append(f"{view.titles[dataset]} at {eps}/255 {left} %")
+            left = " / ".join(f"{100 * cell.value:.1f}" for cell in cells if cell)
+            told.append(
+                f"{view.titles[dataset]} at {eps}/255, the classifier alone / {AE}, strongest "
+                f"attacker measured: {left} %."
+            )
     if "MNIST" in view.titles:
         attack, first = view.teams["MNIST"].pgd.name, min(r.seed for r in view.records)
         one = lambda name, best=False: view.cell(dataclasses.replace(
@@ -196,10 +202,14 @@ def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
         defended, control = one(AE), one(CONTROLS, best=True)
         if defended and control:
             told.append(
-                f"of the first seed, PGD at 20/255 on MNIST leaves {100 * defended.value:.1f} % "
+                f"First seed: PGD at 20/255 on MNIST leaves {100 * defended.value:.1f} % "
                 f"of {AE} and {100 * control.value:.1f} % of the best control, "
-                f"{control.what.partition(' (')[0]}"
+                f"{control.what.partition(' (')[0]}."
             )
+    return told
+
+
+def _setting(config: Any, settings: Mapping[str, Any], view: View) -> str:
     networks = "; ".join(
         f"{name}: {s.model}" + (f" of width {s.width}" if s.width else "")
         + f", autoencoder {s.autoencoder_widths}, substitute {s.substitute}"
@@ -218,9 +228,7 @@ def _summary(config: Any, settings: Mapping[str, Any], view: View) -> str:
         for name, s in settings.items() if name in view.titles
     )  # fmt: skip
     return (
-        "Does an autoencoder in front of a classifier trained behind it withstand attackers who "
-        "know it? From the classifier alone to the defence, the strongest attacker measured "
-        f"leaves: {'; '.join(told)}. Seeds {', '.join(map(str, config.seeds))}. {networks}. CW and "
+        f"Seeds {', '.join(map(str, config.seeds))}. {networks}. CW and "
         "DeepFool are unbounded: their accuracies are failures of the attack, and the norms are "
         "told in a table."
     )

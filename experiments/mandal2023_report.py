@@ -30,6 +30,11 @@ from jaxdefense import attacks, linf
 from jaxdefense.reporting import Record, Table
 
 TITLE = "Mandal 2023: Defense against adversarial attacks using convolutional auto-encoders"
+QUESTION = (
+    "Does an autoencoder with noise on its code withstand FGSM and PGD? The paper crafts its "
+    "examples on the classifier alone, with dropout on; without a defence, PGD is on training "
+    "images, and on Fashion-MNIST it takes seven steps."
+)
 DEFENCES = {"convAE (ours)": FGSM_AE, DEFENSE_GAN: DEFENSE_GAN, PUVAE: PUVAE}
 """Names in table 3."""
 
@@ -50,7 +55,9 @@ def outcome(config: Any, first: Mapping[str, Parts], records: Sequence[Record]) 
     return Outcome(
         paper="2",
         title=TITLE,
-        summary=_summary(view),
+        question=QUESTION,
+        findings=_findings(view),
+        setting=_setting(view),
         records=view.records,
         answers=found,
         headlines=[answer for answer in found if _headline(answer)],
@@ -133,22 +140,24 @@ def _headline(answer: Answer) -> bool:
     return number.table == "2" and number.defence == "convAE"
 
 
-def _summary(view: View) -> str:
-    config, told = view.config, []
+def _findings(view: View) -> list[str]:
+    told = []
     for dataset, title in view.titles.items():
         for kind, name in AUTOENCODERS.items():
             ways = view.ways(dataset, name, kind, RADII[name])
             cells = [(column, view.cell(query)) for column, query in ways.items()]
             left = ", ".join(f"{column} {100 * c.value:.1f}" for column, c in cells if c)
-            told.append(f"{title}, {name} at {RADII[name]:g}: {left} %")
+            told.append(f"{title}, {name} at {RADII[name]:g}: {left} %.")
+    return told
+
+
+def _setting(view: View) -> str:
+    config = view.config
     given, met = config.baselines, config.pgd_met
     gan = ", ".join(map(str, config.seeds[: given.gan_seeds]))
     return (
-        "Does an autoencoder with noise on its code withstand FGSM and PGD? The paper crafts its "
-        "examples on the classifier alone, with dropout on; without a defence, PGD is on training "
-        "images, and on Fashion-MNIST it takes seven steps. "
-        f"{'. '.join(told)}. From eps 0.5 every image can be made the same grey, so that nobody "
-        "can be right more often than the largest class. "
+        "From eps 0.5 every image can be made the same grey, so that nobody can be right more "
+        "often than the largest class. "
         f"{view.model} with dense layers {config.hidden} (paper: width 64, 4096 and 4096), "
         f"autoencoder as in the paper; {config.n_train or 'all'} training images of each set, of "
         f"which a tenth is held out; {config.fgsm_ae.epochs} epochs for {FGSM_AE}, "

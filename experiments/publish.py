@@ -58,7 +58,9 @@ class Outcome:
     Attributes:
         paper: a key of `PAPERS`.
         title: authors, year and name of the paper.
-        summary: what was asked and what came out, in a few sentences.
+        question: what the paper claims, or how it attacks, in a sentence or two.
+        findings: what came out, a sentence each.
+        setting: what was trained and attacked, and where that is not what the paper has.
         records: every measured cell.
         answers: to the printed numbers.
         headlines: which of them the paper rests on; they stand in the table over all papers.
@@ -69,7 +71,9 @@ class Outcome:
 
     paper: str
     title: str
-    summary: str
+    question: str
+    findings: Sequence[str]
+    setting: str
     records: Sequence[Record]
     answers: Sequence[Answer]
     headlines: Sequence[Answer]
@@ -95,7 +99,9 @@ def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
     told = {
         "meta": meta,
         "title": outcome.title,
-        "summary": outcome.summary,
+        "question": outcome.question,
+        "findings": list(outcome.findings),
+        "setting": outcome.setting,
         "answers": [_plain(a, a in outcome.headlines) for a in outcome.answers],
         "predictions": [dataclasses.asdict(p) for p in outcome.predictions],
     }
@@ -104,7 +110,7 @@ def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
         save(figure, results / name, dpi=120)[1].unlink()
     page = results / PAGE
     write_atomically(page, _page(outcome, meta))
-    print(f"\n{side_by_side(outcome.answers).text('simple')}\n\n{outcome.summary}\n")
+    print(f"\n{side_by_side(outcome.answers).text('simple')}\n\n{_summary(outcome)}\n")
     print(f"page    {page}\nanswers {results / ANSWERS}\nrecords {results / RECORDS}")
     return page
 
@@ -177,7 +183,7 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
     minutes = meta["wall_seconds"] / 60
     lines = [
         f"# {outcome.title}",
-        outcome.summary,
+        _summary(outcome),
         f"`{meta['command']}`, {minutes:.0f} minutes on {meta['device']}"
         + (f", commit {meta['commit']}" if meta.get("commit") else "")
         + "; "
@@ -204,6 +210,11 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in meta["config"].items())
     lines += ["## Settings", settings]
     return "\n\n".join(line.strip() for line in lines) + "\n"
+
+
+def _summary(outcome: Outcome) -> str:
+    found = "\n".join(f"- {finding}" for finding in outcome.findings)
+    return "\n\n".join(filter(None, (outcome.question, found, outcome.setting)))
 
 
 def _came_out(prediction: Prediction) -> str:
