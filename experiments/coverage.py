@@ -16,8 +16,9 @@ from typing import Any
 import tabulate
 
 from experiments import paper_numbers
-from experiments.answers import LOST, is_accuracy, plain
+from experiments.answers import LOST
 from experiments.paper_numbers import PAPERS, Number
+from experiments.pooling import is_accuracy, plain
 from experiments.publish import ANSWERS
 from experiments.side_by_side import COLUMNS
 from jaxdefense.errors import DataError, JaxdefenseError

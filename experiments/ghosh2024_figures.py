@@ -8,13 +8,13 @@ import numpy as np
 import scipy.special
 
 from experiments import readings
-from experiments.answers import Query
 from experiments.cells import WHITE_BOX
 from experiments.ghosh2024_active import LABELLING, STRATEGIES, called, sizes
 from experiments.ghosh2024_cells import Lineup
 from experiments.ghosh2024_looks import Sight, features, planes, sights
 from experiments.ghosh2024_parts import AE, PURIFIERS, RETRAINED, SECOND, Parts, part_of
 from experiments.measuring import OBLIVIOUS, TRANSFER
+from experiments.pooling import Query
 from experiments.views import View
 from jaxdefense.evaluation import calibration, grad_cam
 from jaxdefense.reporting import (

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from experiments.answers import Cell, Query
 from experiments.cells import WHITE_BOX
 from experiments.ghosh2024_looks import FLAT, PLACES, RESTORED
 from experiments.ghosh2024_parts import PURIFIERS, Parts
 from experiments.measuring import OBLIVIOUS
+from experiments.pooling import Cell, Query
 from experiments.views import View
 from jaxdefense.reporting import Table
 

@@ -4,7 +4,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.answers import Query, answers
+from experiments.answers import answers
 from experiments.cells import WHITE_BOX
 from experiments.ghosh2024_active import LABELLING, STRATEGIES, called, sizes
 from experiments.ghosh2024_cells import NEAREST, TRAINING, VALIDATION, lineup
@@ -24,6 +24,7 @@ from experiments.ghosh2024_parts import (
 from experiments.ghosh2024_tables import setting, tables
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper
+from experiments.pooling import Query
 from experiments.publish import Outcome, Prediction
 from experiments.views import View
 from jaxdefense.reporting import Record

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 
 from experiments import ghosh2024_looks_tables
-from experiments.answers import plain
 from experiments.cells import WHITE_BOX
 from experiments.ghosh2024_active import LABELLING, STRATEGIES, called, sizes
 from experiments.ghosh2024_cells import LEAKED, NEAREST
@@ -14,6 +13,7 @@ from experiments.ghosh2024_looks_tables import only, reading
 from experiments.ghosh2024_parts import AE, BORDERS, GROUPED, HALF, PURIFIERS, SPLITS, Parts
 from experiments.measuring import OBLIVIOUS, TRANSFER
 from experiments.paper_numbers import of_paper
+from experiments.pooling import plain
 from experiments.views import HOW, View, row
 from jaxdefense.models import count_parameters
 from jaxdefense.reporting import Table

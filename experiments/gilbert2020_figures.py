@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 
-from experiments.answers import Query
 from experiments.gilbert2020_cells import radii
 from experiments.gilbert2020_functions import EPS, RESNET, SEPRE, TITLES, printed_attacks
 from experiments.gilbert2020_parts import (
@@ -21,6 +20,7 @@ from experiments.gilbert2020_parts import (
     tag,
 )
 from experiments.measuring import outputs
+from experiments.pooling import Query
 from jaxdefense.reporting import (
     Bar,
     Record,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import gilbert2020_tables
-from experiments.answers import Answer, Query, answers
+from experiments.answers import Answer, answers
 from experiments.cells import WHITE_BOX
 from experiments.gilbert2020_cells import (
     LOSS,
@@ -35,6 +35,7 @@ from experiments.gilbert2020_parts import (
 from experiments.gilbert2020_predictions import predictions
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper
+from experiments.pooling import Query
 from experiments.publish import Outcome
 from experiments.telling import percent
 from experiments.views import Measured

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 
-from experiments.answers import Answer, Query
+from experiments.answers import Answer
 from experiments.gilbert2020_cells import (
     ANOTHER,
     ERROR,
@@ -29,6 +29,7 @@ from experiments.gilbert2020_parts import (
     Parts,
     tag,
 )
+from experiments.pooling import Query
 from experiments.views import HOW, row, text
 from jaxdefense import models
 from jaxdefense.attacks import SUITES

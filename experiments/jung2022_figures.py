@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
-from experiments.answers import Answer, over_seeds
+from experiments.answers import Answer
 from experiments.jung2022_parts import PURIFIERS, Parts
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import radii
+from experiments.pooling import over_seeds
 from jaxdefense import attacks, linf
 from jaxdefense.reporting import (
     Bar,

@@ -8,13 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.answers import CLOSE, Answer, Cell, Query, answers, find
+from experiments.answers import Answer, answers
 from experiments.jung2022_figures import figures
 from experiments.jung2022_parts import CONTROLS, PURIFIERS, SECOND, UNTRAINED, Parts
 from experiments.jung2022_tables import tables, unbounded
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import Number, of_paper, radii
+from experiments.pooling import Cell, Query, find
 from experiments.publish import Outcome, Prediction
+from experiments.verdicts import CLOSE
 from jaxdefense import models
 from jaxdefense.evaluation.expense import flops, latency, parameters
 from jaxdefense.reporting import (

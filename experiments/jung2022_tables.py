@@ -5,10 +5,10 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.answers import Cell, Query, find
 from experiments.jung2022_parts import CONTROLS, PURIFIERS
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import radii
+from experiments.pooling import Cell, Query, find
 from experiments.views import HOW, Measured, row
 from jaxdefense.reporting import Record, Table
 

@@ -4,8 +4,8 @@ import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from experiments.answers import pool
 from experiments.kim2020_parts import AE, DIFFERENT, HARDENED, SMOOTHED
+from experiments.pooling import pool
 from jaxdefense.reporting import Record, curve_panels, surface_panels
 
 NAMES = {"none": "C", HARDENED: "advC", f"{AE}, {HARDENED}": "AE + advC"}

@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 
-from experiments.answers import Cell
 from experiments.kim2020_parts import (
     AE,
     CONTROL,
@@ -14,6 +13,7 @@ from experiments.kim2020_parts import (
     SAME,
     SMOOTHED,
 )
+from experiments.pooling import Cell
 from experiments.publish import Prediction
 from experiments.telling import percent, prediction
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.answers import CLEAN, Answer, Cell, Query, answers, find
+from experiments.answers import CLEAN, Answer, answers
 from experiments.kim2020_figures import figures, landscape
 from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
 from experiments.kim2020_parts import AE, CONTROL, CONTROLS, DIFFERENT, SAME
@@ -12,6 +12,7 @@ from experiments.kim2020_predictions import predictions
 from experiments.kim2020_tables import AMPLITUDE, architectures, checks, tables
 from experiments.measuring import Around
 from experiments.paper_numbers import Number, of_paper
+from experiments.pooling import Cell, Query, find
 from experiments.publish import Outcome
 from jaxdefense.reporting import Record
 

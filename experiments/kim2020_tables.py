@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.answers import Query
 from experiments.kim2020_lineup import FROM_C, NETS, printed
 from experiments.kim2020_parts import AE, CONTROL, CONTROLS, SMOOTHED
 from experiments.measuring import Around
+from experiments.pooling import Query
 from experiments.views import HOW, text
 from jaxdefense import models
 from jaxdefense.reporting import Table

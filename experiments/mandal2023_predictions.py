@@ -1,6 +1,5 @@
 """What should break in Mandal 2023, written down before it was measured, and what did."""
 
-from experiments.answers import Query
 from experiments.mandal2023_further import ALONE, SPREAD
 from experiments.mandal2023_parts import (
     AUTOENCODERS,
@@ -11,6 +10,7 @@ from experiments.mandal2023_parts import (
     RELU,
     SECOND,
 )
+from experiments.pooling import Query
 from experiments.publish import Prediction
 from experiments.telling import percent, prediction
 

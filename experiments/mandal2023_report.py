@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments import mandal2023_ablations, mandal2023_tables
-from experiments.answers import CLEAN, Answer, Query, answers
+from experiments.answers import CLEAN, Answer, answers
 from experiments.mandal2023_architectures import layers, sizes
 from experiments.mandal2023_figures import figures
 from experiments.mandal2023_lineup import averaged, lineup
@@ -25,6 +25,7 @@ from experiments.mandal2023_parts import (
 from experiments.mandal2023_predictions import predictions
 from experiments.mandal2023_view import COLUMNS, GAIN, View, gains
 from experiments.paper_numbers import Number, of_paper
+from experiments.pooling import Query
 from experiments.publish import Outcome
 from jaxdefense import attacks, linf
 from jaxdefense.reporting import Record, Table

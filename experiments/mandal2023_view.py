@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from experiments import views
-from experiments.answers import Query, find
 from experiments.cells import WHITE_BOX
 from experiments.mandal2023_cells import DROPOUT, TRAINING
 from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, FGSM_AE, RADII
 from experiments.measuring import OBLIVIOUS
+from experiments.pooling import Query, find
 from jaxdefense.reporting import Record
 
 GAIN = "gain (percentage points)"

@@ -16,10 +16,12 @@ from typing import Any
 import jax
 
 from experiments import studies
-from experiments.answers import MATCHED, OUT_OF_REACH, QUOTED, Answer, over_seeds
+from experiments.answers import Answer
 from experiments.measuring import WARNING
 from experiments.paper_numbers import PAPERS
+from experiments.pooling import over_seeds
 from experiments.side_by_side import side_by_side
+from experiments.verdicts import MATCHED, OUT_OF_REACH, QUOTED
 from jaxdefense.errors import DataError
 from jaxdefense.reporting import (
     Record,

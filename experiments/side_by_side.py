@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 
-from experiments.answers import CLEAN, Answer, is_accuracy
+from experiments.answers import CLEAN, Answer
+from experiments.pooling import is_accuracy
 from jaxdefense.reporting import Table
 
 COLUMNS = ("as attacked", "corrected", "white-box", "strongest", "control")

@@ -1,6 +1,6 @@
 """What predictions of several papers' scripts are told with."""
 
-from experiments.answers import Cell
+from experiments.pooling import Cell
 from experiments.publish import Prediction
 
 

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.answers import Cell, Query, find
+from experiments.pooling import Cell, Query, find
 from jaxdefense.reporting import Record
 
 HOW = (

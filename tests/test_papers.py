@@ -20,22 +20,13 @@ from experiments import (
     studies,
     summary,
 )
-from experiments.answers import (
-    CLEAN,
-    LOST,
-    MATCHED,
-    OUT_OF_REACH,
-    Query,
-    answers,
-    find,
-    judge,
-    over_seeds,
-    pool,
-)
+from experiments.answers import CLEAN, LOST, answers
 from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
+from experiments.pooling import Query, find, over_seeds, pool
 from experiments.publish import ANSWERS, _warnings
 from experiments.side_by_side import side_by_side
+from experiments.verdicts import MATCHED, OUT_OF_REACH, judge
 from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import DataError, InputError
 from jaxdefense.evaluation import interval, store
