@@ -1,5 +1,6 @@
 """Figures on Jung et al. 2022: the paper's bars, accuracy against radius, images."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -90,13 +91,16 @@ def _curves(records: Sequence[Record], title: str, model: str) -> list[Record]:
     grids: dict[str, set[float]] = {}
     for r in records:
         grids.setdefault(r.attack, set()).add(r.eps)
-    return [
+    shown = [
         r for r in records
         if (r.dataset, r.model) == (title, model) and r.defence in ("none", *PURIFIERS)
         and r.attack != "autoattack" and r.knowledge in ("none", OBLIVIOUS, "white-box")
         and r.norm != "l2" and 0 in grids[r.attack]
         and not (r.attack.startswith("pgd") and r.attack.count("-") > 1)
     ]  # fmt: skip
+    # Of no radius it is all the same what is known, and so it is measured once.
+    begin = [r for r in shown if r.eps == 0 and r.knowledge == "white-box" and r.defence != "none"]
+    return shown + [dataclasses.replace(r, knowledge=OBLIVIOUS) for r in begin]
 
 
 def _images(config: Any, parts: Parts, dataset: str):
