@@ -58,7 +58,7 @@ class Config:
     autoencoder: Training = AUTOENCODER
     n_train: int | None = 6000
     """train on so many images only"""
-    n_eval: int = 160
+    n_eval: int = 128
     """attack so many test images of each seed"""
     eps: tuple[float, ...] = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3)
     """l-inf radii of the white-box curves, pixels in [0, 1]; the paper's are added"""
