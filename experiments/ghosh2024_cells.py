@@ -153,7 +153,9 @@ def _attacked(team: Lineup, config: Any, parts: Parts) -> Iterator[Record]:
             yield from through(study, model, each, deployed, {name: deployed}, radii)
         for each in (*team.suite, *team.further):
             yield from curve(study, model, name, each, deployed, radii)
-        yield from curve(study, model, name, team.noise, deployed, (0.0, *config.sigmas))
+        # Each sigma by itself, or one that turns all answers into one looks no worse than the next.
+        sigmas = (0.0, *config.sigmas)
+        yield from curve(study, model, name, team.noise, deployed, sigmas, method="grid")
 
 
 def _known(defence: str) -> str:

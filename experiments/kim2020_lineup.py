@@ -29,7 +29,8 @@ class Lineup:
     Attributes:
         fgsm, pgd: as the paper attacks.
         restarted: a longer PGD, several times.
-        suite, suite_of_others: AutoAttack or a part of it, see `jaxdefense.attacks.SUITES`.
+        suite, suite_of_variants, suite_of_others: AutoAttack or a part of it, see
+            `jaxdefense.attacks.SUITES`.
         losses: the PGD of the paper on other losses.
         queries: what sees no gradients, so that none can be masked.
         cw, deepfool: of minimum l2 norm.
@@ -43,6 +44,7 @@ class Lineup:
     pgd: Attack
     restarted: tuple[Attack, ...]
     suite: Attack
+    suite_of_variants: Attack
     suite_of_others: Attack
     losses: tuple[Attack, ...]
     queries: tuple[Attack, ...]
@@ -68,6 +70,7 @@ def lineup(config: Any, setting: Setting) -> Lineup:
         pgd=pgd(),
         restarted=(attacks.restarts(attacks.pgd(linf, more), times),) * config.thorough,
         suite=attacks.SUITES[config.suite](linf),
+        suite_of_variants=attacks.SUITES[config.suite_of_variants](linf),
         suite_of_others=attacks.SUITES[config.suite_of_others](linf),
         losses=tuple(
             pgd(loss=loss, name=f"pgd-{steps}-{name}")
@@ -129,10 +132,11 @@ def _white_box(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> It
         yield from curve(name, team.pgd, deployed, grid)
         # What is compared meets the same attackers.
         compared = name in ("none", AE) or name.endswith((*SMOOTHED, HARDENED))
+        suite = team.suite if name in ("none", AE) else team.suite_of_variants
         if compared:
-            for each in (team.suite, *team.restarted):
+            for each in (suite, *team.restarted):
                 yield from curve(name, each, deployed, at if HARDENED in name else early)
-        if not compared or team.suite != team.suite_of_others:
+        if not compared or suite != team.suite_of_others:
             yield from curve(name, team.suite_of_others, deployed, at)
         if compared and HARDENED not in name:
             for each in team.losses:

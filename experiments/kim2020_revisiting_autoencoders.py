@@ -52,7 +52,9 @@ class Config:
     restarts: tuple[int, int] = (100, 2)
     """steps and restarts of the stronger PGD"""
     suite: str = "standard"
-    """AutoAttack's version for C, AE-C, and what is trained with another loss or adversarially"""
+    """AutoAttack's version for C and AE-C"""
+    suite_of_variants: str = "quick"
+    """the same for both trained with another loss or adversarially"""
     suite_of_others: str = "quick"
     """the same for all other networks"""
     thorough: bool = True
@@ -94,8 +96,8 @@ PRESETS = {
             hardening=Training(epochs=40, lr=1e-3),
             hardening_steps=40,
             hardening_step=1 / 30,
-            every=("substitutes", "hardened", "nets"),
-            once=("smoothed", "readings", "controls"),
+            every=("substitutes", "hardened", "nets", "controls"),
+            once=("smoothed", "readings"),
             n_other=None,
             n_eval=1000,
         ),
@@ -115,6 +117,7 @@ PRESETS = {
             n_eval=1000,
         ),
         restarts=(100, 10),
+        suite_of_variants="standard",
         suite_of_others="standard",
         queries=5000,
         cw=(9, 1000),

@@ -132,7 +132,7 @@ def _transfers(view) -> Table:
     """Examples of every source shown to every target."""
     rows = []
     sources = dict.fromkeys(
-        r.knowledge for r in view.records if r.note == "static" and r.defence == CONTROL
+        r.knowledge for r in view.records if r.note.startswith("static") and r.defence == CONTROL
     )
     for dataset in view.titles:
         team = view.teams[dataset]

@@ -31,6 +31,7 @@ from jaxdefense.evaluation import (
 from jaxdefense.evaluation.clean import clean_correct
 from jaxdefense.evaluation.gradients import Of
 from jaxdefense.evaluation.identity import identity
+from jaxdefense.evaluation.robustness import suspicions
 from jaxdefense.precision import float32_products
 from jaxdefense.reporting import Record, write_atomically
 from jaxdefense.typing import Classifier, example_keys
@@ -123,19 +124,25 @@ def static(
             study.folder / "sweeps" / f"static-{attack.name}-{name[:16]}.json",
             functools.partial(_right, deployed, crafted, radii, alone),
         )
+        shares = np.array(right) / len(y)
+        norm = attack.ball.name if attack.ball else "sigma"
+        notes = ["static"]
+        if deployed is source:  # what is shown to others may well do better at larger radii
+            said = suspicions(shares, shares, np.array(radii), y, norm, 0, 0)
+            notes += [f"{WARNING}{text}" for text in said]
         for eps, count in zip(radii, right, strict=True):
             low, high = interval(round(count), len(y))
             records.append(
                 cell(
                     study, model=model, defence=defence, attack=attack.name, knowledge=knowledge,
-                    norm=attack.ball.name if attack.ball else "sigma", eps=np.float32(eps),
+                    norm=norm, eps=np.float32(eps),
                     value=count / len(y), low=low, high=high, n=len(y),
                     gradients=attack.cost.gradients * len(y),
-                    forwards=(attack.cost.forwards + 1) * len(y), note="static",
+                    forwards=(attack.cost.forwards + 1) * len(y), note=" ".join(notes),
                 )
             )  # fmt: skip
-        shares = ", ".join(f"{100 * count / len(y):.1f}" for count in right)
-        progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {shares} %")
+        told = ", ".join(f"{100 * share:.1f}" for share in shares)
+        progress(f"{defence:>6}  {attack.name:<10} {knowledge:<10} {told} %")
     return records
 
 

@@ -19,8 +19,9 @@ class Query:
     Attributes:
         fields: of a `Record`, for example ``{"defence": "AE", "attack": "pgd-40"}``.
         weakest: several attacks may match; the one that leaves the lowest accuracy answers.
-        best: several defences may match; the one that keeps most answers, by its name, over
-            however many seeds it was measured.
+        best: several defences may match; the one that keeps most answers, by its name.
+
+    Of several that match, those of fewer seeds do not answer: a seed is no match for a mean.
     """
 
     fields: Mapping[str, Any]
@@ -131,14 +132,12 @@ def find(records: Sequence[Record], query: Query) -> Cell | None:
         seeds = [record.seed for record in group]
         if len(set(seeds)) < len(seeds):
             raise InputError(f"several records of one seed answer {dict(query.fields)}")
-    if query.best:
-        return max(map(_named, groups.values()), key=lambda cell: cell.value, default=None)
-    if len(groups) > 1 and not query.weakest:
+    if len(groups) > 1 and not (query.weakest or query.best):
         raise InputError(f"{list(groups)} all answer {dict(query.fields)}: say which")
-    cells = [pool(group) for group in groups.values()]
-    # A measurement of fewer seeds does not compare with one of all.
+    cells = [(_named if query.best else pool)(group) for group in groups.values()]
     most = max((cell.seeds for cell in cells), default=0)
-    return min((c for c in cells if c.seeds == most), key=lambda c: c.value, default=None)
+    choose = max if query.best else min
+    return choose((c for c in cells if c.seeds == most), key=lambda c: c.value, default=None)
 
 
 def _named(records: Sequence[Record]) -> Cell:

@@ -1,12 +1,31 @@
 """What predictions of several papers' scripts are told with."""
 
+from collections.abc import Sequence
+
 from experiments.pooling import Cell
 from experiments.publish import Prediction
 
 
-def prediction(text: str, held: list[bool], told: list[str]) -> Prediction:
-    """Holds where every part of it does; was not measured where no part was."""
-    return Prediction(text, all(held) if held else None, "; ".join(told) + "." if told else "")
+def prediction(text: str, held: Sequence[bool | None], told: Sequence[str]) -> Prediction:
+    """Fails where a part of it does, else is not to be told where a part is not.
+
+    Args:
+        text: what was predicted.
+        held: of each part that was measured, whether it held; None where that is not to be told.
+        told: the numbers.
+    """
+    came_out = False if False in held else None if None in held or not held else True
+    return Prediction(text, came_out, "; ".join(told) + "." if told else "")
+
+
+def at_most(cell: Cell, limit: float) -> bool | None:
+    """Whether no more is left than that; None where more is, but the interval reaches it."""
+    return True if cell.value <= limit else None if cell.low <= limit else False
+
+
+def agreed(parts: Sequence[bool]) -> bool | None:
+    """What all seeds say; None where they disagree, or there are none."""
+    return parts[0] if len(set(parts)) == 1 else None
 
 
 def percent(*cells: Cell) -> str:

@@ -11,6 +11,8 @@ CLOSE = 0.05
 ELSEWHERE = 0.1
 # From this l-inf radius every image can be made the same grey.
 GREY = 0.5
+CLASSES = {"TrafficSign": 43, "Fingers": 6, "SARS-CoV-2 CT": 2}
+"""Of the papers' data sets; ten of all others."""
 UNDEFENDED = ("none", "joint lambda=0", "alternating gamma=0")
 """What the papers call the networks that their defences are compared with."""
 TUNED = ("finetuned", "run")
@@ -36,15 +38,16 @@ def judge(
     it differs; so too where the paper prints less with the defence than without, which is no claim
     to be broken. With both, against the strongest attacker (of noise: the noise itself):
     ``holds`` where the interval reaches the printed number and is above that of the undefended
-    classifier under its strongest attacker, ``weakened`` where it is above that but does not reach
-    the number, ``no gain`` where it is not above that although more than 5 % is left, else
-    ``broken``, as is all that does not reach it from `GREY` upwards. Where nothing is left,
-    ``holds`` is not said: ``too few images`` to tell the printed number from it. Where noise costs
-    our undefended classifier more than 10 points more than the paper's, that is told in place of
-    ``weakened`` or ``broken``. `MATCHED` is added to ``holds`` and ``weakened`` where the paper's
-    attacker leaves as much of a control; `OUT_OF_REACH` where our network and defence are less
-    often right on clean images than is printed of attacked ones. Numbers from other papers are
-    `QUOTED`.
+    classifier under its strongest attacker, and so is every seed; ``weakened`` where it is above
+    that, and above one class in so many (which an answer that is always the same gets), but does
+    not reach the number; ``no gain`` where it is not above that although more than 5 % and one
+    class in so many is left, else ``broken``, as is all that does not reach it from `GREY` upwards.
+    Where nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number from
+    it. Where noise costs our undefended classifier more than 10 points more than the paper's, that
+    is told in place of ``weakened`` or ``broken``, and whether there is a gain. `MATCHED` is added
+    to all but ``no gain`` and ``broken`` where the paper's attacker leaves as much of a control;
+    `OUT_OF_REACH` where our network and defence are less often right on clean images than is
+    printed of attacked ones. Numbers from other papers are `QUOTED`.
 
     Args:
         number: the printed one.
@@ -66,21 +69,30 @@ def judge(
     if last.high >= number.fraction:
         if last.value == 0:
             return "too few images"
-        gained = before is None or last.low > before.high
+        gained = before is None or _above(last, before)
         return "holds" + _matched(cells) if gained else "no gain"
     # From `GREY` upwards what is left are images of the largest class.
     noise = number.attack == "gaussian"
     near = noise or number.radius < GREY
-    gained = before is not None and last.low > before.high
+    gained = before is not None and _above(last, before)
     gap = before.value - undefended.fraction if noise and before and undefended else 0.0
     if gap < -ELSEWHERE:
-        return f"undefended already {100 * gap:+.0f} points"
+        worth = _matched(cells) if gained else "; no gain"
+        return f"undefended already {100 * gap:+.0f} points{worth}"
     unharmed = (clean or {}).get("corrected", (clean or {}).get("as attacked"))
     short = unharmed is not None and unharmed.high < number.fraction
     verdict = "broken"
-    if near and before is not None and (gained or last.low > CLOSE):
+    # An answer that is always the same is right as often, whatever the attacker does.
+    constant = 1 / CLASSES.get(number.dataset, 10)
+    gained = gained and last.low > constant
+    if near and before is not None and (gained or last.low > max(CLOSE, constant)):
         verdict = "weakened" + _matched(cells) if gained else "no gain"
     return verdict + f"; {OUT_OF_REACH}" * short
+
+
+def _above(one: Cell, other: Cell) -> bool:
+    """Whether intervals and seeds are apart: images of one seed stand or fall together."""
+    return one.low > other.high and one.least > other.most
 
 
 def _matched(cells: Mapping[str, Cell]) -> str:

@@ -116,6 +116,8 @@ def test_an_attack_measured_on_fewer_seeds_does_not_answer():
         (0.5, 0.0, "weakened"),
         (0.5, 0.5, "no gain"),
         (0.3, 0.6, "no gain"),
+        (0.2, 0.5, "broken"),  # six fingers: an answer that is always the same gets as much
+        (0.26, 0.0, "broken"),
         (0.04, 0.5, "broken"),
         (0.0, 0.0, "broken"),
     ],
@@ -126,21 +128,36 @@ def test_the_verdict_is_the_strongest_attackers(value, bare, verdict):
     assert judge(NUMBER, cells, undefended) == verdict
 
 
-def test_the_best_control_answers_by_its_name_over_however_many_seeds():
+def test_a_gain_of_some_seeds_is_none():
+    seeds = lambda *values: pool([record(value=v, seed=i, n=1000) for i, v in enumerate(values)])
+    cells = {"as attacked": seeds(0.9, 0.9), "strongest": seeds(0.9, 0.3)}
+    assert judge(NUMBER, cells, {"strongest": seeds(0.4, 0.35)}) == "no gain"
+    assert judge(NUMBER, cells, {"strongest": seeds(0.2, 0.15)}) == "weakened"
+
+
+def test_the_best_control_of_all_seeds_answers_by_its_name():
     records = [record(defence="second seed", value=0.3, seed=seed) for seed in (0, 1)]
     records += [record(defence="PCA", value=0.8), record(defence="U-AE", value=0.9)]
     query = Query({"defence": ("second seed", "PCA"), "eps": 0.1}, best=True)
-    assert find(records, query).what == "PCA (1 seed): pgd-40, white-box"
+    assert find(records, query).what == "second seed: pgd-40, white-box"
+    assert find(records[2:], query).what == "PCA (1 seed): pgd-40, white-box"
+    assert find([*records, record(defence="PCA", value=0.1, seed=1)], query).value == 0.45
     assert find(records[:2], query).what == "second seed: pgd-40, white-box"
     assert find(records[3:], query) is None
 
 
 @pytest.mark.parametrize(
-    ("bare", "verdict"), [(0.72, "weakened"), (0.4, "undefended already -40 points")]
+    ("bare", "printed", "verdict"),
+    [
+        (0.72, "80", "weakened"),
+        (0.4, "80", "undefended already -40 points"),
+        (0.79, "80", "no gain"),
+        (0.79, "90", "undefended already -11 points; no gain"),
+    ],
 )
-def test_noise_that_is_worse_to_our_bare_network_breaks_nothing(bare, verdict):
+def test_noise_that_is_worse_to_our_bare_network_breaks_nothing(bare, printed, verdict):
     noisy = dataclasses.replace(NUMBER, attack="gaussian")
-    undefended = dataclasses.replace(noisy, defence="none", value="80")
+    undefended = dataclasses.replace(noisy, defence="none", value=printed)
     defended = {"as attacked": pool([record(value=0.8, n=1000)])}
     without = {"as attacked": pool([record(value=bare, n=1000)])}
     assert judge(dataclasses.replace(noisy, value="90"), defended, without, None, undefended) == (
