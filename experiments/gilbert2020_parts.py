@@ -136,7 +136,7 @@ def train(config: Any, study: Study) -> Parts:
         lines=lines,
         siblings={name: workshop.network(name) for name in config.siblings * first},
         variants=workshop.variants() if first else {},
-        controls=workshop.controls() if first and config.thorough else {},
+        controls=workshop.controls() if config.thorough else {},
     )
 
 

@@ -153,8 +153,8 @@ def _controls(view) -> Table:
         "The corrected static examples shown to the autoencoder trained for them and to what has "
         "none: where a control does as well, the gain is not the autoencoder's. Blur: sigma 1 "
         f"pixel; JPEG: quality 75. {SECOND}: another ResNet-20 without anything in front; "
-        f"{UNTRAINED}: a ResNet-20 trained behind an autoencoder with random weights; both of the "
-        f"first seed. Last: the examples of that other ResNet-20, at 8/255. {HOW}"
+        f"{UNTRAINED}: a ResNet-20 trained behind an autoencoder with random weights. Last: "
+        f"the examples of that other ResNet-20, at 8/255. {HOW}"
     )
     header = ("network", "defence", "seeds", "images", "clean",
               *(f"{kind} {255 * e:.0f}/255" for kind in ("FGSM", "PGD") for e in sizes),

@@ -17,6 +17,8 @@ COMPONENTS = 64
 SECOND, UNTRAINED = "second seed", "untrained AE"
 CONTROLS = (SECOND, "blur", "half size", "JPEG 50", "3 bits", f"PCA {COMPONENTS}", UNTRAINED)
 """What has no trained autoencoder."""
+SMOOTH = ("blur", "half size", f"PCA {COMPONENTS}", UNTRAINED)
+"""Of these, purifiers with gradients, which can be attacked through the whole."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.answers import Answer, answers
 from experiments.jung2022_figures import figures
-from experiments.jung2022_parts import CONTROLS, PURIFIERS, UNTRAINED, Parts
+from experiments.jung2022_parts import CONTROLS, PURIFIERS, SMOOTH, UNTRAINED, Parts
 from experiments.jung2022_predictions import predictions
 from experiments.jung2022_tables import tables
 from experiments.measuring import OBLIVIOUS
@@ -141,10 +141,16 @@ def _gains(
         eps = max(gains, key=gains.__getitem__, default=0.0)
         if gains.get(eps, 0.0) > CLOSE:
             names = ("no defence", *PURIFIERS)
+            fields = {**same, "knowledge": "white-box", "eps": eps, "defence": SMOOTH}
+            control = find(records, Query(fields, best=True))
             kept = ", ".join(f"{n} {100 * v:.1f}" for n, v in zip(names, known[eps], strict=True))
+            best = "no control was attacked there, so whose merit that is stays open"
+            if control:
+                name = control.what.partition(":")[0]
+                best = f"the best control, {name}, {100 * control.value:.1f} %"
             yield (
                 f"{dataset}, PGD through the whole, where an autoencoder gains most, at {eps:g}: "
-                f"{kept} % (no control was attacked there, so whose merit that is stays open)."
+                f"{kept} %; {best}."
             )
 
 

@@ -5,7 +5,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from experiments.jung2022_parts import CONTROLS, PURIFIERS
+from experiments.jung2022_parts import CONTROLS, PURIFIERS, SMOOTH
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import radii
 from experiments.pooling import Cell, Query, find
@@ -28,7 +28,7 @@ def tables(
     """
     view = _View(records, titles, model, config.steps, config.seeds[0])
     made = (
-        _controls(view), _strengths(view), _readings(view), _ladder(view),
+        _controls(view), _through(view), _strengths(view), _readings(view), _ladder(view),
         _norms(view, config.cw), _degraded(view),
     )  # fmt: skip
     return [table for table in made if table.rows]
@@ -83,6 +83,23 @@ def _controls(view: _View) -> Table:
     )
     return Table(caption, ("data set", "shown to", "seeds", "images", "clean", "FGSM", "PGD"),
                  tuple(rows), 2)  # fmt: skip
+
+
+def _through(view: _View) -> Table:
+    rows: list[tuple[str, ...]] = []
+    known = {"attack": f"pgd-{view.steps}", "norm": "linf", "knowledge": "white-box"}
+    grid = sorted({r.eps for r in view.records if (r.attack, r.norm) == (known["attack"], "linf")})
+    for dataset, defence in itertools.product(view.titles, (*_DEFENCES, *SMOOTH)):
+        queries = [view.query(dataset, defence, eps=eps, **known) for eps in grid if eps]
+        rows += row(view, (view.named(dataset), defence), queries)
+    caption = (
+        f"PGD of {view.steps} steps through the whole, of the trained autoencoders and of what has "
+        "learned nothing of attacks: blur, half size and PCA in front of the bare classifier, the "
+        "untrained autoencoder in front of one trained behind it. The 8-bit filters have no "
+        f"gradients to follow and are left out. {HOW}"
+    )
+    header = ("data set", "defence", "seeds", "images", *(f"{eps:g}" for eps in grid if eps))
+    return Table(caption, header, tuple(rows), 2)
 
 
 def _readings(view: _View) -> Table:

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from experiments import jung2022_report, measuring, studies, together
 from experiments.harness import Training
-from experiments.jung2022_parts import Parts, train, variants
+from experiments.jung2022_parts import SMOOTH, Parts, train, variants
 from experiments.paper_numbers import radii
 from experiments.publish import publish
 from jaxdefense import Purified, attacks, defenses, l2, linf
@@ -189,6 +189,8 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     shown |= controls
     for name, deployed in controls.items():
         records.append(measuring.clean(study, parts.model, name, deployed))
+        if name in SMOOTH:
+            records += curve(name, pgd, deployed, grid)
     static = functools.partial(measuring.static, study, parts.model, source=net, alone=1)
     noisy = functools.partial(static, attacks.gaussian(), knowledge="none")
     records += noisy(shown_to=parts.deployed, radii=sigmas)

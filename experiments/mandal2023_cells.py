@@ -9,7 +9,15 @@ from experiments import measuring
 from experiments.cells import WHITE_BOX, curve, known, shown
 from experiments.mandal2023_functions import dropping
 from experiments.mandal2023_lineup import FEW, Lineup, grids
-from experiments.mandal2023_parts import AUTOENCODERS, CODED_AE, LARGE, PGD_AE, RADII, Parts
+from experiments.mandal2023_parts import (
+    AUTOENCODERS,
+    CODED_AE,
+    FIXED,
+    LARGE,
+    PGD_AE,
+    RADII,
+    Parts,
+)
 from experiments.readings import instead
 from jaxdefense import Purified, eot
 from jaxdefense.reporting import Record
@@ -63,6 +71,8 @@ def _transferred(team: Lineup, config: Any, dataset: str, parts: Parts) -> Itera
     for name, deployed in others.items():
         yield measuring.clean(study, model, name, deployed)
     fgsm, pgd = grids(dataset)
+    for name in (n for n in FIXED if n in parts.controls):
+        yield from curve(study, model, name, team.free, parts.controls[name], pgd)
     at = [(team.fgsm, fgsm), (team.coded_fgsm, fgsm), (team.pgd, pgd)]
     for each, eps in (*at, *((leak, FEW) for leak in team.leaks)):
         functions = {"none": net, **others}

@@ -24,7 +24,8 @@ RADII = {FGSM_AE: 0.6, CODED_AE: 0.6, PGD_AE: 0.15}
 """The attack that each autoencoder has seen in training, and its radius."""
 DEFENSE_GAN, PUVAE = "Defense-GAN", "PuVAE"
 SECOND, UNTRAINED, BLUR, RESAMPLED = "second seed", "untrained AE", "blur", "2x resampling"
-CONTROLS = (SECOND, UNTRAINED, BLUR, RESAMPLED)
+FIXED = (UNTRAINED, BLUR, RESAMPLED)
+CONTROLS = (SECOND, *FIXED)
 """What has no trained autoencoder."""
 RELU, QUIET, MIXED, SKIPS = "ReLU", "no noise", "half clean", "with skips"
 LARGE = "VGG-16 (13 convolutions)"

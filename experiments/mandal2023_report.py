@@ -7,6 +7,7 @@ from typing import Any
 
 from experiments import mandal2023_ablations, mandal2023_tables
 from experiments.answers import CLEAN, Answer, answers
+from experiments.cells import WHITE_BOX
 from experiments.mandal2023_architectures import layers, sizes
 from experiments.mandal2023_figures import figures
 from experiments.mandal2023_lineup import averaged, lineup
@@ -16,6 +17,7 @@ from experiments.mandal2023_parts import (
     CONTROLS,
     DEFENSE_GAN,
     FGSM_AE,
+    FIXED,
     PGD_AE,
     PUVAE,
     RADII,
@@ -154,10 +156,15 @@ def _findings(view: View) -> list[str]:
             told.append(f"{title}, {name} at {RADII[name]:g}: {left} %.")
         small = [view.strongest(dataset, name, SMALL) for name in ("none", PGD_AE)]
         if cells := view.cells(*small):
+            known = {"attack": view.teams[dataset].free.name, "knowledge": WHITE_BOX, "eps": SMALL}
+            query = view.query(dataset, PGD_AE, **known)
+            control = view.cell(Query({**query.fields, "defence": FIXED}, best=True))
+            best = "no control was attacked there, so whose merit that is stays open"
+            if control:
+                best = f"the best control {percent(control)} ({control.what})"
             told.append(
                 f"{title} at {SMALL:g}, strongest: the classifier alone {percent(cells[0])}, "
-                f"{PGD_AE} {percent(cells[1])}; no control was attacked there, so whose merit that "
-                "is stays open."
+                f"{PGD_AE} {percent(cells[1])}; {best}."
             )
     return [*told, *_compared(view)]
 

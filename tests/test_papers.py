@@ -414,6 +414,17 @@ def test_a_grid_is_what_each_radius_leaves_by_itself(tmp_path):
     assert (curves["grid"][2].low, curves["grid"][2].high) == pytest.approx(interval(4, 4))
 
 
+def test_an_attack_that_loses_its_way_is_told_of_where_it_knows_what_it_attacks(tmp_path):
+    study = studies.prepare(TINY, "gtsrb", "digits", 0, tmp_path, size=8, channels=1)
+    study.__dict__["examples"] = (np.full((4, 8, 8, 1), 0.5, np.float32), np.zeros(4, np.int32))
+    net, fgsm = Frozen(Bump(), {}), attacks.last_iterate(attacks.fgsm(linf))
+    shown = {"none": net, "other": Frozen(Bump(), {})}
+    found = measuring.static(study, "net", fgsm, net, shown, (0.0, 0.1, 0.3), alone=1)
+    assert [r.value for r in found] == [1, 0, 1] * 2
+    assert {r.defence for r in found if WARNING in r.note} == {"none"}
+    assert "rises with eps (at 0.3)" in found[0].note
+
+
 class Faded(nn.Module):
     """Images times a number."""
 

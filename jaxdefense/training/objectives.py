@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.tree_util import Partial
@@ -175,8 +176,8 @@ def adversarial(
         >>> deploy = functools.partial(Frozen, model)
         >>> objective = adversarial(supervised(model), attacks.pgd(linf, 7), 0.2, deploy)
     """
-
-    return Partial(_hardened, objective, attack, eps, deploy)
+    # An array, so that all radii share a program.
+    return Partial(_hardened, objective, attack, np.float32(eps), deploy)
 
 
 def _hardened(objective, attack, eps, deploy, params, model_state, key, x, y):

@@ -4,6 +4,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 from jax.tree_util import Partial
@@ -54,7 +55,8 @@ def trades(
     """
     if not (beta >= 0 and math.isfinite(beta)):
         raise InputError(f"beta is {beta}, but the weight of the divergence must be 0 or more")
-    return Partial(_trades, model, attack, eps, beta, preprocess)
+    # Arrays, so that all radii and weights share a program.
+    return Partial(_trades, model, attack, np.float32(eps), np.float32(beta), preprocess)
 
 
 def _trades(model, attack, eps, beta, preprocess, params, model_state, key, x, y):

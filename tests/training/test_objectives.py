@@ -9,6 +9,7 @@ import pytest
 from tiny_training import SIDE, TinyAutoencoder, TinyNet, data, variables
 
 from jaxdefense import Frozen, attacks, linf
+from jaxdefense.classifiers import split
 from jaxdefense.errors import InputError
 from jaxdefense.training import (
     denoising,
@@ -156,6 +157,13 @@ def test_adversarial_is_the_objective_on_what_the_attack_makes_of_the_current_pa
     assert float(found[0]) == pytest.approx(float(expected[0][0]), rel=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), found[3], expected[1])
     assert float(found[0]) > 1.1 * float(evaluated(*OBJECTIVES["supervised"][::-1], key=3)[0])
+
+
+def test_all_radii_share_a_program():
+    made = [adversarial(supervised(TinyNet()), PGD, eps, DEPLOY) for eps in (0.1, 0.2)]
+    (one, structure), (other, same) = map(split, made)
+    assert structure == same
+    assert sorted({*one} ^ {*other}) == pytest.approx([0.1, 0.2])
 
 
 def test_adversarial_deploys_all_variables_and_no_gradient_flows_through_the_attack():

@@ -9,6 +9,7 @@ import pytest
 from tiny_training import TinyNet, data, train, variables
 
 from jaxdefense import Frozen, Purified, attacks, linf, losses
+from jaxdefense.classifiers import split
 from jaxdefense.errors import InputError
 from jaxdefense.training import supervised, trades
 
@@ -62,6 +63,11 @@ def test_trades_is_cross_entropy_plus_the_divergence():
     assert float(divergence) > 1e-4
     # Both sides of the divergence are differentiated, as in the authors' code.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), gradient, slope)
+
+
+def test_all_radii_and_weights_share_a_program():
+    one, other = (split(trades(MODEL, PGD, eps, beta))[1] for eps, beta in ((0.1, 1), (0.2, 6)))
+    assert one == other
 
 
 def test_without_perturbation_or_weight_it_is_cross_entropy():
