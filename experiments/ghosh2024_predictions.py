@@ -89,8 +89,8 @@ def _denoised(view: View) -> Prediction:
         if cells := view.cells(*queries):
             told.append(f"{name}: clean and PGD images, both denoised {percent(*cells)}")
             if name == AE:
-                seeds = zip(*(_by_seed(view, query) for query in queries), strict=True)
-                falls = [clean - attacked for clean, attacked in seeds]
+                seeds, attacked = (view.by_seed(query) for query in queries)
+                falls = [clean - attacked[seed] for seed, clean in seeds.items()]
                 told[-1] += ", lost by seed " + ", ".join(f"{100 * fall:.1f}" for fall in falls)
                 held.append(agreed([fall > CLEARLY for fall in falls]))
     bare = view.cell(shown(view, "none", WHITE_BOX, 0.0))
@@ -126,13 +126,6 @@ def _negative(view: View) -> Prediction:
         "leaves more than 5 points above the better of the CNN alone and of one answer for all "
         f"({100 * share:.1f} % of the images are of one class), at any radius.", held, told,
     )  # fmt: skip
-
-
-def _by_seed(view: View, query: Query) -> list[float]:
-    """What answers a query, of each seed."""
-    seeds = dict.fromkeys(record.seed for record in view.records)
-    cells = (view.cell(Query({**query.fields, "seed": seed})) for seed in seeds)
-    return [cell.value for cell in cells if cell]
 
 
 def _leak(view: View) -> Prediction:

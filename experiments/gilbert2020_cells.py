@@ -26,6 +26,8 @@ from experiments.gilbert2020_parts import (
     LAST,
     PHASES,
     SECOND,
+    SMOOTH,
+    UNTRAINED,
     Line,
     Parts,
     tag,
@@ -44,7 +46,7 @@ FAR = 64 / 255
 AT_8 = (EPS,)
 TRAINING, RECRAFTED = ", training images", f"{OBLIVIOUS}, re-crafted"
 TRANSFER = "transfer, ResNet-20"
-ANOTHER = "transfer, second seed"
+ANOTHER = "transfer, another ResNet-20"
 RESNETS_AE = "AE of ResNet-20"
 ERROR, SURVIVES = "mean squared error of clean images", "share of the perturbation that is left"
 LOSS, STEPS = "training loss, last epoch", "gradients to success"
@@ -158,10 +160,13 @@ def _effort(team: Lineup, study: Study, line: Line) -> Iterator[Record]:
     for name, function in line.stages(INITIAL, LAST).items():
         given = (study, line.model, name, team.patient, function, (0.0, EPS))
         clean, last = curve(*given, method="grid")
-        right = max(1, round(clean.value * clean.n))
+        right, stood = (round(record.value * record.n) for record in (clean, last))
+        # Those that never fall would count as the most that anyone tries.
+        spent = clean.gradients + last.gradients - stood * team.patient.cost.gradients
+        fell = max(1, right - stood)
         yield dataclasses.replace(
-            last, metric=STEPS, value=(clean.gradients + last.gradients) / right, n=right,
-            low=np.nan, high=np.nan, note=f"at most {team.patient.cost.gradients} each",
+            last, metric=STEPS, value=spent / fell, n=fell, low=np.nan, high=np.nan,
+            note=f"of those that fall within {team.patient.cost.gradients}; {stood} stand",
         )  # fmt: skip
         yield last
 
@@ -253,15 +258,25 @@ def _cleaning(study: Study, line: Line, attack: Attack, front: Any) -> list[floa
 def _controls(parts: Parts, grid: tuple[float, ...]) -> Iterator[Record]:
     """The same examples shown to another network, and to one behind an untrained autoencoder.
 
-    And the other network's examples shown to the first, bare and behind its autoencoder.
+    And the other network's examples shown to the first, bare and behind its autoencoder; and PGD
+    through the whole of what has no trained autoencoder.
     """
-    line = parts.lines[RESNET, False]
+    line, deep = parts.lines[RESNET, False], parts.lines[SEPRE, False]
     for name, function in parts.controls.items():
         yield measuring.clean(parts.study, line.model, name, function)
     for each in printed_attacks(False) if parts.controls else ():
         yield from shown(parts.study, line.model, each, line.source, parts.controls, grid, alone=1)
         given = (parts.study, line.model, each, parts.controls[SECOND], line.stages(INITIAL), AT_8)
         yield from shown(*given, knowledge=ANOTHER, alone=1)
+        # To the deep network the first is another.
+        other = {SECOND: line.deployed()}
+        yield from shown(parts.study, deep.model, each, deep.source, other, grid, alone=1)
+    if parts.controls:
+        yield measuring.clean(parts.study, deep.model, SECOND, line.deployed())
+        through = {tag(name, INITIAL): line.deployed(INITIAL, FILTERS[name]) for name in SMOOTH}
+        through[UNTRAINED] = parts.controls[UNTRAINED]
+        pgd = printed_attacks(False)[1]
+        yield from _recrafted(parts.study, line, (pgd,), through, (EPS / 2, EPS))
 
 
 def _seconds(config: Any, parts: Parts) -> Iterator[Record]:

@@ -48,12 +48,14 @@ are among those trained on as they are, and not behind the autoencoder only."""
 PHASES = (INITIAL, *ROUNDS)
 BARE, AE = "none", "AE"
 CODED = ", as coded"
-SECOND, UNTRAINED = "second seed", "untrained AE"
+SECOND, UNTRAINED = "another ResNet-20", "untrained AE"
 NO_CLEAN, ONLY_CLEAN = "without clean inputs", "clean inputs only"
 FILTERS: dict[str, Purifier] = {
     "blur": defenses.blur(1.0), "JPEG": defenses.jpeg(), "4 bits": defenses.bit_depth(4),
     "2x resampling": defenses.resample(2),
 }  # fmt: skip
+SMOOTH = ("blur", "2x resampling")
+"""Those with gradients, which can be attacked through the whole."""
 
 
 def tag(front: str, phase: str) -> str:

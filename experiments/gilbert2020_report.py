@@ -205,10 +205,7 @@ def _searched(view: View, number: Number, kind: str) -> Mapping[str, Query] | st
     """The model search: ResNet-20's examples and autoencoder with other networks."""
     name, front = number.model, BARE if number.defence == BARE else RESNETS_AE
     if name not in view.trained:
-        return (
-            f"{TITLES[name]} is not trained by this run: it stays within its time on its device; "
-            "--preset paper trains all"
-        )
+        return f"{TITLES[name]} is not trained by this run, for time; --preset paper trains all"
     own = AE if name == RESNET and front == RESNETS_AE else front
     if kind == "none":
         return {
@@ -230,17 +227,29 @@ def _headline(answer: Answer) -> bool:
 
 def _controls(view: View) -> list[str]:
     """What the gain on the static examples is worth: the same without the training for it."""
-    static, told = functools.partial(view.static, RESNET, kind="pgd"), []
-    others = {
-        "a second ResNet-20 with nothing in front": static(SECOND),
-        "a ResNet-20 trained behind an autoencoder with random weights": static(UNTRAINED),
-        "the first behind an autoencoder that has met clean images only": static(
-            f"{AE}, {ONLY_CLEAN}"
-        ),
-    }
-    for what, query in others.items():
-        if cell := view.cell(query):
-            told.append(f"Of ResNet-20's static examples of PGD {what} keeps {percent(cell)}.")
+    told = []
+    for name in (RESNET, SEPRE):
+        others = {
+            AE: "behind the autoencoder",
+            SECOND: f"{SECOND if name == RESNET else TITLES[RESNET]} with nothing in front",
+            UNTRAINED: "one trained behind an autoencoder with random weights",
+            **{what: f"behind {what}" for what in FILTERS},
+        }
+        parts = []
+        for defence, what in others.items():
+            queries = view.static(name, defence, "pgd"), view.clean(name, defence)
+            if cells := view.cells(*queries):
+                parts.append(f"{what} {percent(cells[0])} (clean {percent(cells[1])})")
+        if parts:
+            told.append(f"Right of {TITLES[name]}'s static examples of PGD: {', '.join(parts)}.")
+    queries = view.static(RESNET, f"{AE}, {ONLY_CLEAN}", "pgd"), view.static(RESNET, AE, "pgd")
+    first = [Query({**query.fields, "seed": view.config.seeds[0]}) for query in queries]
+    if cells := view.cells(*first):
+        told.append(
+            "An autoencoder that has met clean images only keeps "
+            f"{percent(cells[0])} of ResNet-20's, the one trained to undo them {percent(cells[1])} "
+            "(first seed)."
+        )
     return told
 
 
@@ -258,10 +267,8 @@ def _findings(view: View) -> list[str]:
             ways = view.ways(name, AE, phase, "pgd10")
             cells = [(column, view.cell(ways[column])) for column in COLUMNS if column in ways]
             left = ", ".join(
-                f"{column} {100 * c.value:.1f}"
-                + f" ({c.what.partition(':')[0]})" * (column == "control")
-                for column, c in cells if c
-            )  # fmt: skip
+                f"{column} {100 * c.value:.1f}" for column, c in cells if c and column != "control"
+            )
             when = "initial" if phase == INITIAL else "fine-tuned"
             told.append(f"{TITLES[name]} with the autoencoder, {when}, PGD at 8/255: {left} %.")
     return [*told, *_controls(view)]
@@ -282,8 +289,8 @@ def _setting(view: View, first: Parts) -> str:
         "same, the four logged rounds run0 to run3 (the last is what is fine-tuned) with lr "
         f"{tuned.lr:g} (log: 1e-4) and batches of {tuned.batch_size} (256). {len(held.x_test)} "
         f"test images clean, {config.n_eval} attacked of each seed; seeds "
-        f"{', '.join(map(str, config.seeds))}. The other networks and "
-        "autoencoders and the controls that are trained are of the first seed only, for time. Side "
+        f"{', '.join(map(str, config.seeds))}. The other networks "
+        "and autoencoders are of the first seed only, for time. Side "
         "by side, what stands under *as attacked* was made and attacked with the faults of the "
         "public code; corrected, white-box, strongest and control without them."
     )

@@ -32,6 +32,15 @@ class Measured:
         found = [self.cell(query) for query in queries]
         return [cell for cell in found if cell] if all(found) else None
 
+    def by_seed(self, query: Query) -> dict[int, float]:
+        """What answers a query, of each seed that was measured."""
+        found = {}
+        for seed in dict.fromkeys(record.seed for record in self.records):
+            cell = self.cell(Query({**query.fields, "seed": seed}, query.weakest, query.best))
+            if cell:
+                found[seed] = cell.value
+        return found
+
     def point(self, query: Query, eps: float) -> Record | None:
         """What answers a query as a point of a curve, over all seeds."""
         cell = self.cell(query)
