@@ -29,10 +29,11 @@ class Lineup:
     Attributes:
         fgsm, pgd: as the paper attacks.
         restarted: a longer PGD, several times.
-        suite, suite_of_variants, suite_of_others: AutoAttack or a part of it, see
+        suite, suite_of_hardened, suite_of_others: AutoAttack or a part of it, see
             `jaxdefense.attacks.SUITES`.
         losses: the PGD of the paper on other losses.
         queries: what sees no gradients, so that none can be masked.
+        handed_on: examples that are shown to other networks, where FGSM ends and with momentum.
         cw, deepfool: of minimum l2 norm.
         closest: the same, and nearer to the minimum in as many gradients.
         hasty: the paper's two, stopped far too early.
@@ -44,10 +45,11 @@ class Lineup:
     pgd: Attack
     restarted: tuple[Attack, ...]
     suite: Attack
-    suite_of_variants: Attack
+    suite_of_hardened: Attack
     suite_of_others: Attack
     losses: tuple[Attack, ...]
     queries: tuple[Attack, ...]
+    handed_on: tuple[Attack, ...]
     cw: Attack
     deepfool: Attack
     closest: tuple[Attack, ...]
@@ -70,7 +72,7 @@ def lineup(config: Any, setting: Setting) -> Lineup:
         pgd=pgd(),
         restarted=(attacks.restarts(attacks.pgd(linf, more), times),) * config.thorough,
         suite=attacks.SUITES[config.suite](linf),
-        suite_of_variants=attacks.SUITES[config.suite_of_variants](linf),
+        suite_of_hardened=attacks.SUITES[config.suite_of_hardened](linf),
         suite_of_others=attacks.SUITES[config.suite_of_others](linf),
         losses=tuple(
             pgd(loss=loss, name=f"pgd-{steps}-{name}")
@@ -79,6 +81,12 @@ def lineup(config: Any, setting: Setting) -> Lineup:
         ),
         queries=(attacks.square(linf, config.queries), attacks.spsa(linf, 20, 16))
         * config.thorough,
+        # FGSM hands on where its step ends, even where that is no better than the clean image.
+        handed_on=(
+            attacks.last_iterate(attacks.fgsm(linf)),
+            pgd(),
+            *(attacks.mifgsm(linf, 10),) * config.thorough,
+        ),
         cw=attacks.carlini_wagner(l2, searches, each),
         deepfool=attacks.deepfool(l2, config.deepfool_steps, 9, stride=1.0),
         closest=(attacks.ddn(l2, min(searches * each, 1000)),) * config.thorough,
@@ -124,30 +132,28 @@ def _white_box(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> It
     curve = functools.partial(measuring.curve, parts.study, parts.model, progress=silent)
     at = printed(dataset)
     grid = tuple(sorted({*(eps / 255 for eps in setting.eps), *at}))
-    # Where other losses seem to gain something: at the paper's radii nothing is left of any.
-    early = tuple(sorted({*at, smallest(setting)})) if "smoothed" in setting.every else at
+    early = tuple(sorted({*at, FAINT[dataset] / 255}))
     for name, deployed in parts.deployed.items():
         yield measuring.clean(parts.study, parts.model, name, deployed)
         yield from curve(name, team.fgsm, deployed, grid, method="grid")
         yield from curve(name, team.pgd, deployed, grid)
         # What is compared meets the same attackers.
-        compared = name in ("none", AE) or name.endswith((*SMOOTHED, HARDENED))
-        suite = team.suite if name in ("none", AE) else team.suite_of_variants
-        if compared:
+        hardened = name.endswith(HARDENED)
+        compared = name in ("none", AE) or name.endswith(tuple(SMOOTHED))
+        suite = team.suite_of_hardened if hardened else team.suite
+        if compared or hardened:
             for each in (suite, *team.restarted):
-                yield from curve(name, each, deployed, at if HARDENED in name else early)
-        if not compared or suite != team.suite_of_others:
-            yield from curve(name, team.suite_of_others, deployed, at)
-        if compared and HARDENED not in name:
-            for each in team.losses:
-                yield from curve(name, each, deployed, early)
-            for each in team.queries:
-                yield from curve(name, each, deployed, at)
+                yield from curve(name, each, deployed, at if hardened else early)
+        if not (compared or hardened) or suite != team.suite_of_others:
+            yield from curve(name, team.suite_of_others, deployed, at if hardened else early)
+        for each in team.losses if compared else ():
+            yield from curve(name, each, deployed, early)
+        for each in team.queries[: None if compared else int(name == CONTROL)]:
+            yield from curve(name, each, deployed, at)
 
 
-def smallest(setting: Setting) -> float:
-    """The smallest radius of the curves, for pixels in [0, 1]."""
-    return min(eps for eps in setting.eps if eps) / 255
+FAINT = {"MNIST": 40, "CIFAR-10": 1}
+"""Radii beside the paper's, in 1 / 255, at which something is left of some networks only."""
 
 
 def surroundings(dataset: str, parts: Parts) -> dict[str, Around]:
@@ -198,7 +204,7 @@ def _transfer(team: Lineup, setting: Setting, dataset: str, parts: Parts) -> Ite
     for kind, source in parts.sources.items():
         yield measuring.clean(parts.study, parts.model, f"substitute, {kind}", source)
     defended = {name: deployed for name, deployed in shown.items() if name != "none"}
-    for each in (team.fgsm, team.pgd):
+    for each in team.handed_on:
         for kind, source in parts.sources.items():
             yield from static(each, source, shown, at, knowledge=f"transfer, {kind}")
         yield from static(

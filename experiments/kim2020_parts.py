@@ -178,13 +178,17 @@ class Workshop:
             )
             for name, purifier in front.items()
         }
-        return trained | {by_loss: self.chain("autoencoder_by_cross_entropy", 0.0)}
+        # On all that the classifier behind the autoencoder is trained on.
+        by_cross_entropy = self.chain("autoencoder_by_cross_entropy", 0.0, study=self.study)
+        return trained | {by_loss: by_cross_entropy}
 
-    def chain(self, part: str, weight: float, start: Any = None) -> Purified:
+    def chain(
+        self, part: str, weight: float, start: Any = None, study: Study | None = None
+    ) -> Purified:
         """Autoencoder and classifier trained together."""
         model = models.Chain(purifier=self.autoencoder, classifier=self.architecture)
         trained, _ = harness.train_jointly(
-            self.few, part, model, self.setting.classifier, weight,
+            study or self.few, part, model, self.setting.classifier, weight,
             initial=None if start is None else Frozen(model, start),
         )  # fmt: skip
         purifier, classifier = part_variables(trained.variables)

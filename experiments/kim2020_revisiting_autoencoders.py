@@ -52,9 +52,9 @@ class Config:
     restarts: tuple[int, int] = (100, 2)
     """steps and restarts of the stronger PGD"""
     suite: str = "standard"
-    """AutoAttack's version for C and AE-C"""
-    suite_of_variants: str = "quick"
-    """the same for both trained with another loss or adversarially"""
+    """AutoAttack's version for C and AE-C, also trained with another loss"""
+    suite_of_hardened: str = "quick"
+    """the same for what is trained adversarially"""
     suite_of_others: str = "quick"
     """the same for all other networks"""
     thorough: bool = True
@@ -117,7 +117,7 @@ PRESETS = {
             n_eval=1000,
         ),
         restarts=(100, 10),
-        suite_of_variants="standard",
+        suite_of_hardened="standard",
         suite_of_others="standard",
         queries=5000,
         cw=(9, 1000),

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from experiments.kim2020_lineup import FROM_C, NETS, printed
+from experiments.kim2020_lineup import FAINT, FROM_C, NETS, printed
 from experiments.kim2020_parts import AE, CONTROL, CONTROLS, SMOOTHED
 from experiments.measuring import Around
 from experiments.pooling import Query
@@ -76,7 +76,7 @@ def _losses(view) -> Table:
         team = view.teams[dataset]
         for name in ("none", *SMOOTHED) if team.losses else ():
             for defence in ("none" if name == "none" else name, _behind(name)):
-                for eps in (1 / 255, *printed(dataset)):
+                for eps in sorted({FAINT[dataset] / 255, *printed(dataset)}):
                     attacks = (team.losses[0], team.pgd, *team.losses[1:])
                     queries = [
                         view.query(dataset, defence, attack=a.name, eps=eps) for a in attacks
@@ -99,7 +99,7 @@ def _queries(view) -> Table:
     rows = []
     for dataset in view.titles:
         team = view.teams[dataset]
-        shown = ("none", AE, *(n for s in SMOOTHED for n in (s, f"{AE}, {s}")))
+        shown = ("none", AE, CONTROL, *(n for s in SMOOTHED for n in (s, f"{AE}, {s}")))
         for defence in shown if team.queries else ():
             for eps in printed(dataset):
                 queries = [
@@ -136,7 +136,7 @@ def _transfers(view) -> Table:
     )
     for dataset in view.titles:
         team = view.teams[dataset]
-        for attack in (team.fgsm, team.pgd):
+        for attack in team.handed_on:
             for source in sources:
                 for eps in printed(dataset):
                     fields = {"attack": attack.name, "eps": eps, "knowledge": source}

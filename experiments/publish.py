@@ -251,7 +251,7 @@ def _legend() -> str:
         "more is left than without it, yet more than 5 % and than such an answer gets; else "
         "*broken*; "
         "*undefended already* so many points, where the noise costs our network that much more "
-        "than the paper's; *too few images* "
+        "than the paper's, or (beside *holds*) the attack that much less; *too few images* "
         "where it leaves nothing and the images are too few to tell that from what is printed; "
         f"*{MATCHED}* where the best control has no less left of the paper's attacker; *{QUOTED}* "
         "what the paper has from others, of whose radius nothing is known; "

@@ -7,7 +7,7 @@ from experiments.pooling import Cell, is_accuracy
 
 # A clean accuracy, or one without a defence, so close to the printed one counts as the same.
 CLOSE = 0.05
-# Noise that costs our undefended classifier so much more than the paper's is another noise to it.
+# What costs our undefended classifier so much more or less than the paper's is another thing to it.
 ELSEWHERE = 0.1
 # From this l-inf radius every image can be made the same grey.
 GREY = 0.5
@@ -43,9 +43,10 @@ def judge(
     not reach the number; ``no gain`` where it is not above that although more than 5 % and one
     class in so many is left, else ``broken``, as is all that does not reach it from `GREY` upwards.
     Where nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number from
-    it. Where noise costs our undefended classifier more than 10 points more than the paper's, that
-    is told in place of ``weakened`` or ``broken``, and whether there is a gain. `MATCHED` is added
-    to all but ``no gain`` and ``broken`` where the paper's attacker leaves as much of a control;
+    it; and where the paper's attacker leaves 10 points more of our undefended classifier than of
+    theirs, how many is added. Where noise costs ours more than 10 points more than theirs, that is
+    told in place of ``weakened`` or ``broken``, and whether there is a gain. `MATCHED` is added to
+    all but ``no gain`` and ``broken`` where the paper's attacker leaves as much of a control;
     `OUT_OF_REACH` where our network and defence are less often right on clean images than is
     printed of attacked ones. Numbers from other papers are `QUOTED`.
 
@@ -70,7 +71,7 @@ def judge(
         if last.value == 0:
             return "too few images"
         gained = before is None or _above(last, before)
-        return "holds" + _matched(cells) if gained else "no gain"
+        return "holds" + _matched(cells) + _ahead(bare, undefended) if gained else "no gain"
     # From `GREY` upwards what is left are images of the largest class.
     noise = number.attack == "gaussian"
     near = noise or number.radius < GREY
@@ -93,6 +94,14 @@ def judge(
 def _above(one: Cell, other: Cell) -> bool:
     """Whether intervals and seeds are apart: images of one seed stand or fall together."""
     return one.low > other.high and one.least > other.most
+
+
+def _ahead(bare: Mapping[str, Cell] | None, undefended: Number | None) -> str:
+    """What is added where our undefended classifier keeps much more than the paper's."""
+    if not bare or not undefended or "as attacked" not in bare:
+        return ""
+    gap = bare["as attacked"].value - undefended.fraction
+    return f"; undefended already {100 * gap:+.0f} points" * (gap > ELSEWHERE)
 
 
 def _matched(cells: Mapping[str, Cell]) -> str:

@@ -193,6 +193,14 @@ def test_a_verdict_says_where_a_control_keeps_as_much(control, more):
     assert judge(dataclasses.replace(NUMBER, value="70"), corrected, bare) == "holds"
 
 
+def test_a_claim_that_holds_says_where_our_network_was_more_robust_before():
+    cells = {"as attacked": pool([record(value=0.9)]), "strongest": pool([record(value=0.88)])}
+    undefended = dataclasses.replace(NUMBER, defence="none", value="30")
+    for seen, more in ((0.5, "; undefended already +20 points"), (0.38, "")):
+        bare = {"as attacked": pool([record(value=seen)]), "strongest": pool([record(value=0.2)])}
+        assert judge(NUMBER, cells, bare, None, undefended) == f"holds{more}"
+
+
 def test_what_a_paper_has_from_others_is_not_judged():
     number = dataclasses.replace(NUMBER, note="literature number, not measured")
     cells = {"as attacked": pool([record()]), "strongest": pool([record(value=0.0)])}
