@@ -184,7 +184,7 @@ def _restored(first: Parts):
 def _losses(first: Parts) -> dict[str, list[dict[str, float]]]:
     return {
         TITLES[name] + CODED * coded: [
-            {"epoch": row["epoch"], "loss": row["loss"]} for row in line.history
+            {"epoch": row["epoch"], "mean_squared_error": row["loss"]} for row in line.history
         ]
         for (name, coded), line in first.lines.items()
     }

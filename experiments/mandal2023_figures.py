@@ -74,9 +74,8 @@ def figures(view, first: Mapping[str, Parts]) -> Figures:
 
 
 def _losses(parts: Parts) -> dict[str, list[dict[str, float]]]:
-    keep = ("epoch", "loss")
     return {
-        name: [{key: line[key] for key in keep} for line in history]
+        name: [{"epoch": line["epoch"], "mean_squared_error": line["loss"]} for line in history]
         for name, history in parts.histories.items()
     }
 

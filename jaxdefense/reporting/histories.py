@@ -10,6 +10,9 @@ from jaxdefense.errors import InputError
 
 from .figures import LINES, look, styled, with_legend
 
+FAR = 10
+"""A loss that falls by this factor is drawn on a logarithmic axis."""
+
 
 @styled
 def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -19,6 +22,7 @@ def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]]) -> Fig
         history: name of a run to its log, one mapping per logged step with ``"step"`` or
             ``"epoch"`` and any metrics. ``val_`` or ``validation_`` before a metric's name draws it
             dashed in the panel of that metric; a metric may be missing from some of the rows.
+            Losses and errors that fall by more than a factor of `FAR` have a logarithmic axis.
 
     Returns:
         The figure.
@@ -58,6 +62,10 @@ def training_curves(history: Mapping[str, Sequence[Mapping[str, float]]]) -> Fig
         axes.set_xlabel(x_name)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
         axes.set_ylabel(metric.replace("_", " "))
+        values = [value for points in lines.values() for _, value in points]
+        # Losses that fall far would lie on each other where they end.
+        if metric.endswith(("loss", "error")) and 0 < FAR * min(values) < max(values):
+            axes.set_yscale("log")
     key = [Line2D([], [], label=run, **looks[run]) for run in history]
     if any(held_out for lines in panels.values() for _, held_out in lines):
         key += [

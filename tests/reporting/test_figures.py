@@ -194,6 +194,17 @@ def test_training_curves():
     assert [len(line.get_xdata()) for line in fig.axes[0].lines] == [3, 1, 1]
 
 
+@pytest.mark.parametrize(
+    ("metric", "last", "scale"),
+    [("loss", 0.001, "log"), ("loss", 0.5, "linear"), ("loss", 0.0, "linear"),
+     ("mean_squared_error", 0.001, "log"), ("accuracy", 0.001, "linear")],
+)  # fmt: skip
+def test_losses_that_fall_far_have_a_logarithmic_axis(metric, last, scale):
+    log = [{"epoch": 1, metric: 1.0}, {"epoch": 2, metric: last}]
+    (axes,) = training_curves({"AE": log}).axes
+    assert axes.get_yscale() == scale
+
+
 def test_training_curves_by_epoch_and_without_validation():
     fig = training_curves({"AE": [{"epoch": 1, "mse": 0.1}, {"epoch": 2, "mse": 0.05}]})
     assert fig.axes[0].get_xlabel() == "epoch"
