@@ -51,7 +51,7 @@ class Config:
     """reconstruction updates before each classification update; 1 and 2 are printed"""
     restarts: tuple[int, int] = (100, 2)
     """steps and restarts of the stronger PGD"""
-    suite: str = "standard"
+    suite: str = "quick"
     """AutoAttack's version for C and AE-C, also trained with another loss"""
     suite_of_hardened: str = "quick"
     """the same for what is trained adversarially"""
@@ -78,7 +78,6 @@ PRESETS = {
         datasets=("mnist",),
         lambdas=(0, 4),
         gammas=(1,),
-        suite="quick",
         thorough=False,
         cw=(2, 8),
         deepfool_steps=4,
@@ -117,6 +116,7 @@ PRESETS = {
             n_eval=1000,
         ),
         restarts=(100, 10),
+        suite="standard",
         suite_of_hardened="standard",
         suite_of_others="standard",
         queries=5000,

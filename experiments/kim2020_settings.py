@@ -83,7 +83,7 @@ MNIST = Setting(
     once=("hardened", "readings"),
     n_train=None,
     n_other=8000,
-    n_eval=128,
+    n_eval=64,
     size=28,
     channels=1,
 )
@@ -109,7 +109,7 @@ CIFAR = Setting(
     once=("hardened", "readings", "controls"),
     n_train=4000,
     n_other=None,
-    n_eval=96,
+    n_eval=64,
     size=32,
     channels=3,
 )
