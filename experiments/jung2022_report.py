@@ -167,16 +167,21 @@ def _setting(config: Any, model: str) -> str:
 def _expenses(config: Any, first: Mapping[str, Parts]) -> Table:
     """The claim that the autoencoder costs nothing: parameters, operations, time."""
     parts = next(iter(first.values()))
-    rows, times = [], {}
+    one, many = parts.study.examples[0][:1], np.resize(
+        parts.study.examples[0], (64, *parts.study.data.image_shape)
+    )  # fmt: skip
+    # In turns, and the least of three, for whatever else the machine does meanwhile.
+    taken = [
+        {(name, len(x)): latency(deployed, x).median
+         for name, deployed in parts.deployed.items() for x in (one, many)}
+        for _ in range(3)
+    ]  # fmt: skip
+    rows, times = [], {key: min(each[key] for each in taken) for key in taken[0]}
     for name, deployed in parts.deployed.items():
-        one, many = parts.study.examples[0][:1], np.resize(
-            parts.study.examples[0], (64, *parts.study.data.image_shape)
-        )  # fmt: skip
-        times[name] = {len(x): latency(deployed, x).median for x in (one, many)}
         rows.append((
             {"none": "no defence"}.get(name, name), f"{parameters(deployed):,}",
-            f"{flops(deployed, one.shape) / 1e6:.1f}", f"{1e3 * times[name][1]:.2f}",
-            f"{1e3 * times[name][64] / 64:.2f}",
+            f"{flops(deployed, one.shape) / 1e6:.1f}", f"{1e3 * times[name, 1]:.2f}",
+            f"{1e3 * times[name, 64] / 64:.2f}",
         ))  # fmt: skip
     more = [
         f"{100 * (count('U-AE') / count('none') - 1):+.0f} % of {what}"
@@ -187,13 +192,14 @@ def _expenses(config: Any, first: Mapping[str, Parts]) -> Table:
     ]
     alone, batch = (1, "an image alone"), (64, "one in a batch")
     waits = " and ".join(
-        f"{100 * (times['U-AE'][size] / times['none'][size] - 1):+.0f} % ({what})"
+        f"{100 * (times['U-AE', size] / times['none', size] - 1):+.0f} % ({what})"
         for size, what in (alone, batch)
     )
     caption = (
         f"What the defence costs at test time ({parts.model}, autoencoders of width "
         f"{config.autoencoder_width}; {jax.devices()[0].device_kind}): parameters, millions of "
-        "operations an image, milliseconds an image alone and in a batch of 64 (median of 30). "
+        "operations an image, milliseconds an image alone and in a batch of 64 (median of 30, "
+        "the least of three times). "
         f'The paper claims "no additional time complexities"; to a classifier of this width the '
         f"U-AE adds {' and '.join(more)}, and {waits} of the time."
     )
