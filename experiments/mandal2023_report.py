@@ -9,6 +9,7 @@ from experiments import mandal2023_ablations, mandal2023_tables
 from experiments.answers import CLEAN, Answer, answers
 from experiments.cells import WHITE_BOX
 from experiments.mandal2023_architectures import layers, sizes
+from experiments.mandal2023_cells import SMALL
 from experiments.mandal2023_figures import figures
 from experiments.mandal2023_lineup import averaged, lineup
 from experiments.mandal2023_parts import (
@@ -39,8 +40,6 @@ QUESTION = (
     "examples on the classifier alone, with dropout on; without a defence, PGD is on training "
     "images, and on Fashion-MNIST it takes seven steps."
 )
-SMALL = 0.1
-"""A radius below those that tables 1 and 2 compare at."""
 DEFENCES = {"convAE (ours)": FGSM_AE, DEFENSE_GAN: DEFENSE_GAN, PUVAE: PUVAE}
 """Names in table 3."""
 
