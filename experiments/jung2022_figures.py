@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.answers import Answer
-from experiments.jung2022_parts import PURIFIERS, Parts
+from experiments.jung2022_parts import PCA, PURIFIERS, Parts
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import radii
 from experiments.pooling import over_seeds
@@ -53,7 +53,8 @@ def figures(
         caption = (
             f"{title}: accuracy under Gaussian noise; on examples crafted on the bare classifier "
             "(oblivious; of the bare classifier these are white-box); through the defence "
-            f"(white-box). Bands: 95 % intervals over {config.n_eval} images of each of "
+            f"(white-box). {PCA}: a linear filter in front of the bare classifier, which has met "
+            f"no attack either. Bands: 95 % intervals over {config.n_eval} images of each of "
             f"{len(config.seeds)} seeds; the axes of eps are square roots."
         )
         made.append((f"curves-{stem}", caption, curves))
@@ -87,14 +88,18 @@ _LABELS = {"gaussian": "Gaussian", "fgsm": "FGSM", "pgd": "PGD"}
 
 
 def _curves(records: Sequence[Record], title: str, model: str) -> list[Record]:
-    """The cells of the paper's three models under its three kinds of perturbation."""
+    """The cells of the paper's three models under its three kinds of perturbation.
+
+    And of the linear filter under attacks.
+    """
     grids: dict[str, set[float]] = {}
     for r in records:
         grids.setdefault(r.attack, set()).add(r.eps)
     shown = [
         r for r in records
-        if (r.dataset, r.model) == (title, model) and r.defence in ("none", *PURIFIERS)
-        and r.attack != "autoattack" and r.knowledge in ("none", OBLIVIOUS, "white-box")
+        if (r.dataset, r.model) == (title, model) and r.defence in ("none", *PURIFIERS, PCA)
+        and (r.defence, r.attack) != (PCA, "gaussian") and r.attack != "autoattack"
+        and r.knowledge in ("none", OBLIVIOUS, "white-box")
         and r.norm != "l2" and 0 in grids[r.attack]
         and not (r.attack.startswith("pgd") and r.attack.count("-") > 1)
     ]  # fmt: skip

@@ -14,10 +14,11 @@ PURIFIERS = {"AE": "autoencoder", "U-AE": "u_autoencoder"}
 NAMES = {"resnet18": "ResNet-18", "resnet8": "ResNet-8"}
 # Of the leading components of a training set's images.
 COMPONENTS = 64
+PCA = f"PCA {COMPONENTS}"
 SECOND, UNTRAINED = "second seed", "untrained AE"
-CONTROLS = (SECOND, "blur", "half size", "JPEG 50", "3 bits", f"PCA {COMPONENTS}", UNTRAINED)
+CONTROLS = (SECOND, "blur", "half size", "JPEG 50", "3 bits", PCA, UNTRAINED)
 """What has no trained autoencoder."""
-SMOOTH = ("blur", "half size", f"PCA {COMPONENTS}", UNTRAINED)
+SMOOTH = ("blur", "half size", PCA, UNTRAINED)
 """Of these, purifiers with gradients, which can be attacked through the whole."""
 
 
