@@ -1,4 +1,4 @@
-"""What should break in Ghosh and Chatterjee 2024, written down before it was measured."""
+"""What should break in Ghosh and Chatterjee 2024, and what did: how it is told from the numbers."""
 
 from typing import Any
 
@@ -68,8 +68,8 @@ def _plane(view: View) -> Prediction:
         queries = [looked(view, sighting, metric, model="bottleneck") for metric in asked]
         if cells := view.cells(*queries):
             whole, *flat = (cell.value for cell in cells)
-            shown = ", ".join(f"{how} {auc:.2f}" for how, auc in zip(hows, flat, strict=True))
-            told.append(f"{name}: all features {whole:.2f}, {shown}")
+            each = ", ".join(f"{how} {auc:.2f}" for how, auc in zip(hows, flat, strict=True))
+            told.append(f"{name}: all features {whole:.2f}, {each}")
             held.append(whole - flat[0] > CLEARLY)
     return prediction(
         "A picture in the plane says little about features of many dimensions: a straight line "

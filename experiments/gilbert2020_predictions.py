@@ -1,4 +1,4 @@
-"""What should break in Gilbert 2020, written down before it was measured, and what did."""
+"""What should break in Gilbert 2020, and what did: how it is told from the numbers."""
 
 import itertools
 
@@ -143,12 +143,10 @@ def _others(view) -> Prediction:
 
 def _strangers(view) -> Prediction:
     held, told = [], []
-    sides = ((BARE, AE), (BARE, RESNETS_AE))
     for name in view.trained:
-        bare, behind = sides[name != RESNET]
-        knowledge = TRANSFER if name != RESNET else ANOTHER
+        behind, knowledge = (AE, ANOTHER) if name == RESNET else (RESNETS_AE, TRANSFER)
         fields = {"attack": view.attack("pgd"), "knowledge": knowledge, "eps": EPS}
-        if cells := view.cells(*(view.query(name, each, **fields) for each in (bare, behind))):
+        if cells := view.cells(*(view.query(name, each, **fields) for each in (BARE, behind))):
             told.append(f"{TITLES[name]}: {percent(*cells)}")
             held.append(cells[1].value <= cells[0].value + CLOSE)
     return prediction(

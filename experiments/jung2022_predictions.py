@@ -1,4 +1,4 @@
-"""What should break in Jung et al. 2022, written down before it was measured, and what did."""
+"""What should break in Jung et al. 2022, and what did: how it is told from the numbers."""
 
 import dataclasses
 import operator

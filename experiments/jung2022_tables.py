@@ -95,7 +95,7 @@ def _through(view: _View) -> Table:
     caption = (
         f"PGD of {view.steps} steps through the whole, of the trained autoencoders and of what has "
         "learned nothing of attacks: blur, half size and PCA in front of the bare classifier, the "
-        "untrained autoencoder in front of one trained behind it. The 8-bit filters have no "
+        "untrained autoencoder in front of one trained behind it. JPEG and 3 bits round, have no "
         f"gradients to follow and are left out. {HOW}"
     )
     header = ("data set", "defence", "seeds", "images", *(f"{eps:g}" for eps in grid if eps))

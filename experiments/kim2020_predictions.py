@@ -1,4 +1,4 @@
-"""What should break in Kim et al. 2020, written down before it was measured, and what did."""
+"""What should break in Kim et al. 2020, and what did: how it is told from the numbers."""
 
 import dataclasses
 import itertools

@@ -1,4 +1,4 @@
-"""What should break in Mandal 2023, written down before it was measured, and what did."""
+"""What should break in Mandal 2023, and what did: how it is told from the numbers."""
 
 from experiments.mandal2023_further import ALONE, SPREAD
 from experiments.mandal2023_parts import (

@@ -196,7 +196,7 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
         _legend(),
     ]
     if outcome.predictions:
-        lines += ["## Predictions", "What should break, written down before it was measured."]
+        lines += ["## Predictions", _FORETOLD]
         told = (f"- **{_came_out(p)}**: {p.text} {p.evidence}" for p in outcome.predictions)
         lines.append("\n".join(told))
     if outcome.figures:
@@ -217,6 +217,13 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
 def _summary(outcome: Outcome) -> str:
     found = "\n".join(f"- {finding}" for finding in outcome.findings)
     return "\n\n".join(filter(None, (outcome.question, found, outcome.setting)))
+
+
+_FORETOLD = (
+    "What should break was written down before anything was measured. How it is told from the "
+    "numbers was mended on 23 November 2026, after a first look at them (like radii and seeds, "
+    "what seeds and intervals leave open), so that an outcome may owe something to what was seen."
+)
 
 
 def _came_out(prediction: Prediction) -> str:
@@ -259,8 +266,9 @@ def _legend() -> str:
         "than the paper prints on attacked ones, so that *holds* was out of reach; "
         "without attack or defence, and where the paper prints less with the defence than without, "
         "*as printed* where within 5 points.\n\n"
-        "Examples shown to what they were not crafted on, and FGSM, count at each radius by "
-        "themselves, as papers count; of other attacks through the whole an image that is wrong "
+        "Examples shown to what they were not crafted on, and FGSM (of Gilbert, and of Ghosh and "
+        "Chatterjee, the paper's PGD, too), count at each radius by themselves, as papers count; "
+        "of other attacks through the whole an image that is wrong "
         "clean or at a smaller radius is wrong at all larger ones. *Quick*: APGD of 25 steps on "
         "the cross-entropy, then on targeted DLR towards 3 classes; *pgd-40x5*: 40 steps, 5 "
         "restarts; *-eot-20*: gradients are means of 20 draws; *square-300*: 300 queries."

@@ -11,8 +11,9 @@ CLOSE = 0.05
 ELSEWHERE = 0.1
 # From this l-inf radius every image can be made the same grey.
 GREY = 0.5
-CLASSES = {"TrafficSign": 43, "Fingers": 6, "SARS-CoV-2 CT": 2}
-"""Of the papers' data sets; ten of all others."""
+LARGEST = {"TrafficSign": 0.0613, "Fingers": 1 / 6, "SARS-CoV-2 CT": 0.5044, "MNIST": 0.1135}
+"""Share of the largest class of our test images, right for an answer that is always the same; of
+other data sets a tenth."""
 UNDEFENDED = ("none", "joint lambda=0", "alternating gamma=0")
 """What the papers call the networks that their defences are compared with."""
 TUNED = ("finetuned", "run")
@@ -39,9 +40,9 @@ def judge(
     to be broken. With both, against the strongest attacker (of noise: the noise itself):
     ``holds`` where the interval reaches the printed number and is above that of the undefended
     classifier under its strongest attacker, and so is every seed; ``weakened`` where it is above
-    that, and above one class in so many (which an answer that is always the same gets), but does
-    not reach the number; ``no gain`` where it is not above that although more than 5 % and one
-    class in so many is left, else ``broken``, as is all that does not reach it from `GREY` upwards.
+    that, and above the share of the largest class (which an answer that is always the same gets),
+    but does not reach the number; ``no gain`` where it is not above that although more than 5 % and
+    that share is left, else ``broken``, as is all that does not reach it from `GREY` upwards.
     Where nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number from
     it; and where the paper's attacker leaves 10 points more of our undefended classifier than of
     theirs, how many is added. Where noise costs ours more than 10 points more than theirs, that is
@@ -84,7 +85,7 @@ def judge(
     short = unharmed is not None and unharmed.high < number.fraction
     verdict = "broken"
     # An answer that is always the same is right as often, whatever the attacker does.
-    constant = 1 / CLASSES.get(number.dataset, 10)
+    constant = LARGEST.get(number.dataset, 0.1)
     gained = gained and last.low > constant
     if near and before is not None and (gained or last.low > max(CLOSE, constant)):
         verdict = "weakened" + _matched(cells) if gained else "no gain"
