@@ -19,19 +19,12 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator, NullLocator
 
 from jaxdefense.errors import InputError
 
-from .cells import (
-    attack_name,
-    distinct,
-    radius_name,
-    undefended_in_both,
-    unit_name,
-    varying,
-)
+from .cells import attack_name, distinct, undefended_in_both, unit_name, varying
 from .records import Record, write_atomically
+from .scales import scale_by_root
 
 COLORS = ("#000000", "#E69F00", "#0072B2", "#009E73", "#D55E00", "#CC79A7", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
@@ -257,7 +250,7 @@ def _panels(records: Sequence[Record]) -> tuple[Figure, list[tuple[Axes, list[Re
         axes.set_title(f"{title}: {attacks[0]}" if len(attacks) == 1 else title)
         axes.set_xlabel(unit_name(cells[0].norm))
         axes.set_xlim(0, max(r.eps for r in cells) * 1.02 or 1)
-        _scale(axes, sorted({r.eps for r in cells}))
+        scale_by_root(axes, sorted({r.eps for r in cells}))
         axes.set_ylim(0, 100)
         if any((norm, left) in groups for left in columns[:j]):
             axes.tick_params(labelleft=False)
@@ -265,23 +258,6 @@ def _panels(records: Sequence[Record]) -> tuple[Figure, list[tuple[Axes, list[Re
             axes.set_ylabel("Accuracy (%)")
         panels.append((axes, cells))
     return fig, panels
-
-
-def _scale(axes: Axes, eps: Sequence[float]) -> None:
-    """A grid from tiny to large radii on a square-root axis, with the measured radii as ticks."""
-    positive = [e for e in eps if e > 0]
-    if not positive or positive[-1] / positive[0] < 20:
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        return
-    root = lambda e: np.sqrt(np.maximum(e, 0))
-    axes.set_xscale("function", functions=(root, np.square))
-    ticks = [positive[-1]]
-    for e in reversed(eps[:-1]):
-        if root(ticks[-1]) - root(e) > 0.17 * root(positive[-1]):
-            ticks.append(e)
-    ticks = ticks if ticks[-1] == 0 else [*ticks[:-1], 0.0]
-    axes.set_xticks(ticks, [radius_name(e) for e in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
 
 
 def _clean(records: Sequence[Record], points: Sequence[Record], series: Callable) -> list[Record]:

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
 
 from jaxdefense.errors import InputError
 
 from .cells import unit_name
 from .figures import CHANCE, LINES, curve, look, styled, with_legend
 from .records import Record
+from .scales import scale_evenly
 
 
 @styled
@@ -53,7 +53,7 @@ def curve_panels(
         drawn = [cell for cells in curves.values() for cell in cells]
         axes.set_xlim(0, max((cell.eps for cell in drawn), default=1) * 1.02 or 1)
         axes.set_ylim(0, 100)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        scale_evenly(axes, sorted({cell.eps for cell in drawn}))
         if i + columns >= len(panels) and drawn:
             axes.set_xlabel(unit_name(drawn[0].norm))
         if i % columns == 0:

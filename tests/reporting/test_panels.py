@@ -34,3 +34,19 @@ def test_a_norm_may_exceed_one_but_an_accuracy_may_not(record):
     assert record(metric="median l2 norm", value=1.7, **nothing).value == 1.7
     with pytest.raises(InputError, match="fraction"):
         record(value=1.7, **nothing)
+
+
+def ticks(fig):
+    return [text.get_text() for text in fig.axes[0].get_xticklabels()]
+
+
+def test_radii_that_count_8_bit_steps_have_ticks_that_do(record):
+    panels = lambda *eps: {"PGD": {"C": [record(eps=e, value=0.5) for e in eps]}}
+    assert ticks(curve_panels(panels(0, 20 / 255, 80 / 255))) == [
+        "0",
+        *(f"{n}/255" for n in (20, 40, 60, 80)),
+    ]
+    # 0.2 is 51/255 too, but not meant so
+    assert not any("255" in text for text in ticks(curve_panels(panels(0, 0.2, 0.4))))
+    # nor is a grid with other radii
+    assert not any("255" in text for text in ticks(curve_panels(panels(0, 8 / 255, 0.1))))
