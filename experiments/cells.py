@@ -27,16 +27,17 @@ shown = functools.partial(measuring.static, progress=silent)
 minimum = functools.partial(measuring.minimum, progress=silent)
 
 
-def known(defence: str, *given: Any, **settings: Any) -> Iterator[Record]:
+def known(defence: str, *given: Any, called: str = WHITE_BOX, **settings: Any) -> Iterator[Record]:
     """Examples shown to several functions, of which one is the very one that they are crafted on.
 
     Args:
-        defence: the name of that one; an attacker who crafts on all that is scored is white-box.
+        defence: the name of that one.
+        called: what the attacker is called there, who crafts on all that is scored.
         *given, **settings: of `measuring.static`.
     """
     for record in shown(*given, **settings):
         own = record.defence == defence
-        yield dataclasses.replace(record, knowledge=WHITE_BOX) if own else record
+        yield dataclasses.replace(record, knowledge=called) if own else record
 
 
 def timed(study: Study, function: Any, size: int, repeats: int, **about: str) -> Record:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments import measuring
-from experiments.cells import curve, known, shown, timed
+from experiments.cells import WHITE_BOX, curve, known, shown, timed
 from experiments.gilbert2020_functions import (
     EPS,
     RESNET,
@@ -47,6 +47,9 @@ AT_8 = (EPS,)
 TRAINING, RECRAFTED = ", training images", f"{OBLIVIOUS}, re-crafted"
 TRANSFER = "transfer, ResNet-20"
 ANOTHER = "transfer, another ResNet-20"
+OWN = f"{WHITE_BOX}, images by themselves"
+"""A network's own examples, counted like those that are shown to others: also where the clean image
+is wrong."""
 RESNETS_AE = "AE of ResNet-20"
 ERROR, SURVIVES = "mean squared error of clean images", "share of the perturbation that is left"
 LOSS, STEPS = "training loss, last epoch", "gradients to success"
@@ -92,8 +95,8 @@ def lineup(config: Any) -> Lineup:
 
 
 def radii(config: Any) -> tuple[float, ...]:
-    """Of every curve, for pixels in [0, 1]."""
-    return tuple(eps / 255 for eps in config.radii)
+    """Of every curve, for pixels in [0, 1]; the paper's is among them."""
+    return tuple(sorted({EPS, *(eps / 255 for eps in config.radii)}))
 
 
 def measured(config: Any, parts: Parts) -> Iterator[Record]:
@@ -125,11 +128,12 @@ def _static(study: Study, line: Line, grid: tuple[float, ...]) -> Iterator[Recor
     functions = line.stages(*PHASES) | ({} if line.coded else line.filtered())
     for name, function in functions.items():
         yield measuring.clean(study, line.model, name, function)
-    if not line.coded:
-        del functions[BARE]  # these are its white-box cells
     for attack in printed_attacks(line.coded):
-        at = AT_8 if line.coded else grid
-        yield from shown(study, line.model, attack, line.source, functions, at, alone=1)
+        given = (study, line.model, attack, line.source, functions)
+        if line.coded:
+            yield from shown(*given, AT_8, alone=1)
+        else:
+            yield from known(BARE, *given, grid, called=OWN, alone=1)
 
 
 def _recrafted(study, line, team: Iterable[Attack], functions, grid) -> Iterator[Record]:
@@ -149,10 +153,12 @@ def _white_box(team: Lineup, study: Study, line: Line, grid: tuple[float, ...]) 
         for each in team.strong:
             yield from curve(study, line.model, name, each, function, (*grid, FAR))
     # Anew on the fine-tuned network, by an attacker who does not know of the autoencoder.
-    last = {tag(AE, LAST): line.deployed(LAST, line.purifier)}
+    tuned = line.deployed(LAST)
+    bare, behind = tag(BARE, LAST), tag(AE, LAST)
+    last = {bare: tuned, behind: line.deployed(LAST, line.purifier)}
     for each in printed:
-        given = (study, line.model, each, line.deployed(LAST), last, AT_8)
-        yield from shown(*given, knowledge=RECRAFTED, alone=1)
+        given = (study, line.model, each, tuned, last, AT_8)
+        yield from known(bare, *given, called=OWN, knowledge=RECRAFTED, alone=1)
 
 
 def _effort(team: Lineup, study: Study, line: Line) -> Iterator[Record]:
@@ -160,15 +166,15 @@ def _effort(team: Lineup, study: Study, line: Line) -> Iterator[Record]:
     for name, function in line.stages(INITIAL, LAST).items():
         given = (study, line.model, name, team.patient, function, (0.0, EPS))
         clean, last = curve(*given, method="grid")
+        yield last
         right, stood = (round(record.value * record.n) for record in (clean, last))
         # Those that never fall would count as the most that anyone tries.
         spent = clean.gradients + last.gradients - stood * team.patient.cost.gradients
-        fell = max(1, right - stood)
-        yield dataclasses.replace(
-            last, metric=STEPS, value=spent / fell, n=fell, low=np.nan, high=np.nan,
-            note=f"of those that fall within {team.patient.cost.gradients}; {stood} stand",
-        )  # fmt: skip
-        yield last
+        if fell := right - stood:
+            yield dataclasses.replace(
+                last, metric=STEPS, value=spent / fell, n=fell, low=np.nan, high=np.nan,
+                note=f"of those that fall within {team.patient.cost.gradients}; {stood} stand",
+            )  # fmt: skip
 
 
 def _loss(study: Study, line: Line) -> Record:

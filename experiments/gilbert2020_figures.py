@@ -17,6 +17,7 @@ from experiments.gilbert2020_parts import (
     NO_CLEAN,
     ONLY_CLEAN,
     Parts,
+    code_length,
     tag,
 )
 from experiments.measuring import outputs
@@ -67,9 +68,9 @@ def figures(view, first: Parts) -> Figures:
             (
                 "codes",
                 "ResNet-20 behind autoencoders of other code lengths (the published one has "
-                f"{_length(first)} numbers of {np.prod(first.study.data.image_shape)}), and behind "
-                "those that met no clean image or clean ones only; static examples (pale), and "
-                f"through the whole (full) at 8/255, first seed.{about}",
+                f"{code_length(first.study)} numbers of {np.prod(first.study.data.image_shape)}), "
+                "and behind those that met no clean image or clean ones only; static examples "
+                f"(pale), and through the whole (full) at 8/255, first seed.{about}",
                 bars({"Length of the code, or what was met in training": [*_codes(view, first)]}),
             ),
             (
@@ -138,17 +139,11 @@ def _images(first: Parts):
     )
 
 
-def _length(first: Parts) -> int:
-    """Of the published autoencoder's code, for images of this size."""
-    height, width, _ = first.study.data.image_shape
-    return 8 * -(-height // 4) * -(-width // 4)
-
-
 def _named(first: Parts) -> dict[str, str]:
     """What is under a group of bars -> the defence, by length of the code."""
     others = [n for n in (NO_CLEAN, ONLY_CLEAN) if n in first.variants]
     lengths = {int(n.split()[-1]): f"{AE}, {n}" for n in first.variants if n not in others}
-    lengths[_length(first)] = AE
+    lengths[code_length(first.study)] = AE
     named = {str(length): lengths[length] for length in sorted(lengths)}
     return named | {n: f"{AE}, {n}" for n in others}
 

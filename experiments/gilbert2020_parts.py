@@ -264,8 +264,8 @@ class Workshop:
         }
 
 
-def code_length(study: Study, channels: int) -> int:
-    """Numbers in the code of an autoencoder that ends in so many channels."""
+def code_length(study: Study, channels: int = 8) -> int:
+    """Numbers in the code of an autoencoder that ends in so many channels, as published in 8."""
     height, width, _ = study.data.image_shape
     return math.ceil(height / 4) * math.ceil(width / 4) * channels
 

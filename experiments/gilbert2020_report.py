@@ -10,6 +10,7 @@ from experiments.answers import Answer, answers
 from experiments.cells import WHITE_BOX
 from experiments.gilbert2020_cells import (
     LOSS,
+    OWN,
     RECRAFTED,
     RESNETS_AE,
     TRAINING,
@@ -91,7 +92,7 @@ class View(Measured):
         self, name: str, defence: str, kind: str, coded: bool = False, eps: float = EPS
     ) -> Query:
         """Examples crafted once on the network before its fine-tuning."""
-        known = WHITE_BOX if defence == BARE and not coded else OBLIVIOUS
+        known = OWN if defence == BARE and not coded else OBLIVIOUS
         attack = self.attack(kind, coded)
         return self.query(name, defence, coded, attack=attack, knowledge=known, eps=eps)
 
@@ -106,10 +107,11 @@ class View(Measured):
         """An attack through all that is scored, by its name."""
         return self.query(name, defence, attack=attack, knowledge=WHITE_BOX, eps=eps)
 
-    def recrafted(self, name: str, kind: str) -> Query:
-        """Behind the autoencoder, examples crafted anew on the fine-tuned network alone."""
-        defence, attack = tag(AE, LAST), self.attack(kind)
-        return self.query(name, defence, attack=attack, knowledge=RECRAFTED, eps=EPS)
+    def recrafted(self, name: str, kind: str, front: str = AE) -> Query:
+        """Examples crafted anew on the fine-tuned network alone."""
+        defence, attack = tag(front, LAST), self.attack(kind)
+        known = OWN if front == BARE else RECRAFTED
+        return self.query(name, defence, attack=attack, knowledge=known, eps=EPS)
 
     def strongest(self, name: str, defence: str, eps: float = EPS) -> Query:
         """The attacker that leaves least, whatever it knows."""
@@ -139,10 +141,7 @@ class View(Measured):
             "corrected": self.static(name, defence, kind),
         }
         if phase == LAST:
-            bare = front == BARE
-            asked["re-crafted"] = (
-                self.whole(name, defence, kind) if bare else self.recrafted(name, kind)
-            )
+            asked["re-crafted"] = self.recrafted(name, kind, front)
         asked["white-box"] = self.whole(name, defence, kind)
         asked["strongest"] = self.strongest(name, defence)
         if front == AE:

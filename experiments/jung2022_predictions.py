@@ -36,11 +36,13 @@ def predictions(
     cells = {(a.number.dataset, a.number.defence, a.number.attack): a.cells for a in found}
     made = []
 
-    def predict(text: str, relation: Callable[[float, float], bool], sides: Sequence[Side]):
+    def predict(
+        text: str, relation: Callable[[float, float], bool], sides: Sequence[Side], none: str = ""
+    ):
         known = [(a, x.value, b, y.value) for a, x, b, y in sides if x and y]
         told = "; ".join(f"{a} {100 * x:.1f}, {b} {100 * y:.1f}" for a, x, b, y in known)
         held = all(relation(x, y) for _, x, _, y in known) if known else None
-        made.append(Prediction(text, held, f"({told} %)" if told else ""))
+        made.append(Prediction(text, held, f"({told} %)" if told else none))
 
     def get(dataset: str, defence: str, attack: str, column: str) -> Cell | None:
         return cells.get((dataset, defence, attack), {}).get(column)
@@ -99,6 +101,7 @@ def predictions(
             for dataset, title in titles.items()
             for eps, skips, plain in _both(records, title, model, f"pgd-{steps}")
         ],
+        none="(no radius leaves as much)" * any(r.knowledge == "white-box" for r in records),
     )
     predict(
         "The gain is transfer: a second classifier without any autoencoder does as well on the "
@@ -112,7 +115,8 @@ def predictions(
     )  # fmt: skip
     predict(
         "Nor is it the merit of an autoencoder that has learned: of the same examples the best of "
-        f"{', '.join(CONTROLS)} keeps as much as the U-AE, within 5 points.",
+        f"{', '.join(CONTROLS)} (of those that all seeds have) keeps as much as the U-AE, "
+        "within 5 points.",
         lambda control, defence: control >= defence - CLOSE,
         [
             (f"{dataset} best control", get(dataset, "U-AE", "pgd", "control"),

@@ -1,6 +1,5 @@
 """Further tables on Jung et al. 2022: controls, other readings, steps, degraded images."""
 
-import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from experiments.jung2022_parts import CONTROLS, PURIFIERS, SMOOTH
 from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import radii
 from experiments.pooling import Cell, Query, find
-from experiments.views import HOW, Measured, row
+from experiments.views import HOW, View, row, size_of
 from jaxdefense.reporting import Record, Table
 
 _DEFENCES = ("none", *PURIFIERS)
@@ -26,7 +25,7 @@ def tables(
         titles: the paper's name of a data set -> ours.
         model: name of the classifier.
     """
-    view = _View(records, titles, model, config.steps, config.seeds[0])
+    view = _View(records, titles, {}, model, config)
     made = (
         _controls(view), _through(view), _strengths(view), _readings(view), _ladder(view),
         _norms(view, config.cw), _degraded(view),
@@ -34,30 +33,12 @@ def tables(
     return [table for table in made if table.rows]
 
 
-@dataclasses.dataclass(frozen=True)
-class _View(Measured):
-    titles: Mapping[str, str]
-    model: str
-    steps: int
-    first: int
-
-    def query(self, dataset: str, defence: str, **fields: Any) -> Query:
-        same = {"dataset": self.titles[dataset], "defence": defence, "model": self.model}
-        return Query({**same, "metric": "accuracy", **fields})
-
-    def clean(self, dataset: str, defence: str, **fields: Any) -> Query:
-        return self.query(dataset, defence, attack="none", knowledge="none", **fields)
-
+class _View(View):
     def attacked(self, dataset: str, defence: str, kind: str, knowledge: str) -> Query:
         """At the paper's radius."""
-        name = "fgsm" if kind == "fgsm" else f"pgd-{self.steps}"
+        name = "fgsm" if kind == "fgsm" else f"pgd-{self.config.steps}"
         (eps,) = radii("0", dataset, kind)
         return self.query(dataset, defence, attack=name, norm="linf", eps=eps, knowledge=knowledge)
-
-    def named(self, dataset: str) -> str:
-        """A data set as tables call it."""
-        title = self.titles[dataset]
-        return dataset if title == dataset else f"{dataset}: ours {title}"
 
     def defences(self, dataset: str) -> list[str]:
         """All that was attacked through itself or shown examples, the paper's first."""
@@ -73,7 +54,7 @@ def _controls(view: _View) -> Table:
             queries = [view.attacked(dataset, defence, kind, OBLIVIOUS) for kind in ("fgsm", "pgd")]
             if view.cell(queries[0]):
                 queries.insert(0, view.clean(dataset, defence))
-                rows += row(view, (view.named(dataset), defence), queries)
+                rows += row(view, (view.called(dataset), defence), queries)
     caption = (
         "The examples crafted on the bare classifier, at the paper's radii, shown to the trained "
         "autoencoders and to what has none: what a control keeps as well is no merit of the "
@@ -87,16 +68,17 @@ def _controls(view: _View) -> Table:
 
 def _through(view: _View) -> Table:
     rows: list[tuple[str, ...]] = []
-    known = {"attack": f"pgd-{view.steps}", "norm": "linf", "knowledge": "white-box"}
-    grid = sorted({r.eps for r in view.records if (r.attack, r.norm) == (known["attack"], "linf")})
+    attack = f"pgd-{view.config.steps}"
+    known: dict[str, Any] = {"attack": attack, "norm": "linf", "knowledge": "white-box"}
+    grid = sorted({r.eps for r in view.records if (r.attack, r.norm) == (attack, "linf")})
     for dataset, defence in itertools.product(view.titles, (*_DEFENCES, *SMOOTH)):
         queries = [view.query(dataset, defence, eps=eps, **known) for eps in grid if eps]
-        rows += row(view, (view.named(dataset), defence), queries)
+        rows += row(view, (view.called(dataset), defence), queries)
     caption = (
-        f"PGD of {view.steps} steps through the whole, of the trained autoencoders and of what has "
-        "learned nothing of attacks: blur, half size and PCA in front of the bare classifier, the "
-        "untrained autoencoder in front of one trained behind it. JPEG and 3 bits round, have no "
-        f"gradients to follow and are left out. {HOW}"
+        f"PGD of {view.config.steps} steps through the whole, of the trained autoencoders and of "
+        "what has learned nothing of attacks: blur, half size and PCA in front of the bare "
+        "classifier, the untrained autoencoder in front of one trained behind it. JPEG and 3 bits "
+        f"round, have no gradients to follow and are left out. {HOW}"
     )
     header = ("data set", "defence", "seeds", "images", *(f"{eps:g}" for eps in grid if eps))
     return Table(caption, header, tuple(rows), 2)
@@ -111,8 +93,7 @@ def _readings(view: _View) -> Table:
             queries = [view.clean(dataset, defence)]
             queries += [view.attacked(dataset, defence, k, OBLIVIOUS) for k in ("fgsm", "pgd")]
             queries.append(view.attacked(dataset, defence, "pgd", "white-box"))
-            first = [Query({**query.fields, "seed": view.first}) for query in queries]
-            rows += row(view, (view.named(dataset), defence), first)
+            rows += row(view, (view.called(dataset), defence), [*map(view.first, queries)])
     caption = (
         "Other readings of the paper beside ours, first seed: skips that concatenate or add the "
         "input, a classifier trained without the autoencoder, both trained jointly; at the paper's "
@@ -130,21 +111,21 @@ def _ladder(view: _View) -> Table:
         title = view.titles[dataset]
         grid = {r.eps for r in view.records if r.dataset == title and r.attack in attacks}
         for defence, eps in itertools.product(_DEFENCES, sorted(grid)):
-            about = {"norm": "linf", "eps": eps, "knowledge": "white-box"}
+            about: dict[str, Any] = {"norm": "linf", "eps": eps, "knowledge": "white-box"}
             queries = [view.query(dataset, defence, attack=f"pgd-{n}", **about) for n in lengths]
             if all(view.cell(query) for query in queries) and len(queries) > 1:
-                rows += row(view, (view.named(dataset), defence, f"{eps:g}"), queries)
+                rows += row(view, (view.called(dataset), defence, f"{eps:g}"), queries)
     header = ("data set", "defence", "eps", "seeds", "images", *(f"{n} steps" for n in lengths))
     caption = (
-        f"White-box PGD of other lengths ({view.steps} steps: of a tenth of the radius each; "
-        f"others: of 2.5 radii over their number, at least 0.15). {HOW}"
+        f"White-box PGD of other lengths ({view.config.steps} steps: of a tenth of the radius "
+        f"each; others: of 2.5 radii over their number, at least 0.15). {HOW}"
     )
     return Table(caption, header, tuple(rows), 2)
 
 
 def _strengths(view: _View) -> Table:
     rows: list[tuple[str, ...]] = []
-    named, third = f"pgd-{view.steps}", f"pgd-{view.steps}-step-third"
+    named, third = f"pgd-{view.config.steps}", f"pgd-{view.config.steps}-step-third"
     for dataset, defence in itertools.product(view.titles, _DEFENCES):
         known = "white-box" if defence == "none" else OBLIVIOUS
         (eps,) = radii("0", dataset, "pgd")
@@ -153,7 +134,7 @@ def _strengths(view: _View) -> Table:
             view.query(dataset, defence, attack=attack, norm=norm, eps=size, knowledge=known)
             for attack, norm, size in ways
         ]
-        rows += row(view, (view.named(dataset), defence), queries)
+        rows += row(view, (view.called(dataset), defence), queries)
     caption = (
         "The paper's strength of PGD in other readings, on examples crafted on the bare classifier "
         "(for which they are white-box): the radius of an l-inf ball, as everywhere else here; of "
@@ -180,8 +161,8 @@ def _norms(view: _View, cw: tuple[int, int] | None) -> Table:
         left = unbounded(view.records, view.titles[dataset], defence, cw) if cw else None
         norm = view.cell(view.query(dataset, defence, metric="median l2 norm"))
         if left and norm:
-            size = norm.text("norm") if norm.value == norm.value else "fails on half"
-            about = (view.named(dataset), defence, str(left.seeds), str(left.n))
+            size = size_of(norm)
+            about = (view.called(dataset), defence, str(left.seeds), str(left.n))
             rows.append((*about, left.text(), size))
     caption = (
         "CW without a radius, through the whole: what it leaves is its failure, the median l2 norm "
@@ -204,7 +185,7 @@ def _degraded(view: _View) -> Table:
             queries += [
                 view.clean(dataset, defence, model=f"{view.model}, {what}") for what in found
             ]
-            rows += row(view, (view.named(dataset), defence), queries)
+            rows += row(view, (view.called(dataset), defence), queries)
     caption = f"Test images made smaller and brought back, blurred or compressed; no attack. {HOW}"
     return Table(caption, ("data set", "defence", "seeds", "images", "as they are", *found),
                  tuple(rows), 2)  # fmt: skip

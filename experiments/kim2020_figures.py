@@ -1,11 +1,10 @@
 """Figures 2 and 4 of Kim et al. 2020, from our records."""
 
-import dataclasses
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from experiments.kim2020_parts import AE, DIFFERENT, HARDENED, SMOOTHED
-from experiments.pooling import pool
+from experiments.pooling import over_seeds
 from jaxdefense.reporting import Record, curve_panels, surface_panels
 
 NAMES = {"none": "C", HARDENED: "advC", f"{AE}, {HARDENED}": "AE + advC"}
@@ -97,21 +96,11 @@ def _curve(view, dataset: str, defence: str, attack, box: str) -> list[Record]:
     knowledge = "white-box"
     if box == "black":
         knowledge = BLACK_BOX + (", with AE" if defence.startswith(AE) else "")
-    found: dict[float, list[Record]] = {}
+    found = []
     for record in view.records:
         same = (record.dataset, record.defence, record.attack, record.metric)
         # Nothing was crafted at radius 0, where both boxes are one.
         known = record.knowledge in (knowledge, "white-box" if record.eps == 0 else knowledge)
         if known and same == (view.titles[dataset], defence, attack.name, "accuracy"):
-            found.setdefault(record.eps, []).append(record)
-    pooled = []
-    for eps in sorted(found):
-        cell = pool(found[eps])
-        values: dict[str, Any] = {
-            "value": cell.value,
-            "low": cell.low,
-            "high": cell.high,
-            "n": cell.n,
-        }
-        pooled.append(dataclasses.replace(found[eps][0], **values))
-    return pooled
+            found.append(record)
+    return over_seeds(sorted(found, key=lambda record: record.eps))

@@ -35,7 +35,7 @@ class Lineup:
         queries: what sees no gradients, so that none can be masked.
         handed_on: examples that are shown to other networks, where FGSM ends and with momentum.
         cw, deepfool: of minimum l2 norm.
-        closest: the same, and nearer to the minimum in as many gradients.
+        closest: the same, and nearer to the minimum.
         hasty: the paper's two, stopped far too early.
 
     What is not part of a run is empty.

@@ -90,7 +90,7 @@ class Workshop:
 
     @functools.cached_property
     def few(self) -> Study:
-        """The study with the training images for all but C and AE-C."""
+        """The study with the training images that `kim2020_settings.Setting.n_other` is about."""
         data, count = self.study.data, self.setting.n_other
         if count is None or count >= len(data.x_train):
             return self.study

@@ -11,7 +11,7 @@ from experiments.kim2020_lineup import FAINT, FROM_C, NETS, printed
 from experiments.kim2020_parts import AE, CONTROL, CONTROLS, SMOOTHED
 from experiments.measuring import Around
 from experiments.pooling import Query
-from experiments.views import HOW, text
+from experiments.views import HOW, size_of, text
 from jaxdefense import models
 from jaxdefense.reporting import Table
 
@@ -171,14 +171,14 @@ def _norms(view) -> Table:
                 fields = {"attack": attack.name, "metric": "median l2 norm"}
                 norm = view.cell(view.query(dataset, defence, **fields))
                 if left and norm:
-                    size = norm.text("norm") if norm.value == norm.value else "fails on half"
+                    size = size_of(norm)
                     about = (dataset, defence, attack.name, str(left.seeds), str(left.n))
                     rows.append((*about, left.text(), size))
     caption = (
         "Attacks of minimum l2 norm without a radius: what they leave is their failure; the median "
         "norm (pixels in [0, 1]; over the images right without an attack; range over seeds) is "
         "the measure of robustness, and the smallest of several attacks' norms the best bound: CW "
-        "of so few steps may stay far above the minimum, so DDN of as many gradients is beside. A "
+        "of so few steps may stay far above the minimum, so DDN is beside. A "
         f"cw-1x... and a deepfool-2 are stopped far too early on purpose. {HOW}"
     )
     header = ("data set", "defence", "attack", "seeds", "images", "left", "median l2 norm")
@@ -254,4 +254,4 @@ _LEFT_OUT = """Left out, and why:
 - Temperature and guided complement entropy on MNIST, in preset `small`: the paper shows CIFAR-10.
 - Defences that the text names in passing, without a number: cascaded autoencoders, high-level
   guided denoisers, distillation, feature scattering.
-- More than three seeds of table 3: the range over three is printed with every cell."""
+- More than three seeds of table 3: their range is printed with every cell."""

@@ -21,7 +21,7 @@ from experiments.mandal2023_parts import (
     Parts,
 )
 from experiments.mandal2023_tables import each_kind
-from experiments.views import HOW, row
+from experiments.views import HOW, row, size_of
 from jaxdefense.models import count_parameters
 from jaxdefense.reporting import Table
 
@@ -131,8 +131,8 @@ def _baselines(view) -> Table:
                 queries = [view.clean(dataset, name), coded, *static, *strongest]
                 rows += row(view, (name,), queries, last=len(strongest))
     trained, seeds = view.config.baselines.gan_seeds, len(view.config.seeds)
-    few = f"Defense-GAN is trained for {trained} seed(s) of {seeds}: each takes ten minutes and "
-    few = f"{few}more on two cores. " if trained < seeds else ""
+    few = f"Defense-GAN is trained for {trained} seed(s) of {seeds}, as nothing takes longer. "
+    few *= trained < seeds
     caption = (
         "Table 3 on the same classifier: clean images (of PuVAE and Defense-GAN "
         f"{view.config.baselines.n_clean} each seed); FGSM {EPS:g} as coded; corrected FGSM "
@@ -177,7 +177,7 @@ def _norms(view) -> Table:
             for name in ("none", *(f"{n}, sigma 0" for n in AUTOENCODERS.values())):
                 same = {"attack": each.name, "metric": "median l2 norm"}
                 if cell := view.cell(view.query(dataset, name, **same)):
-                    size = cell.text("norm") if cell.value == cell.value else "fails on half"
+                    size = size_of(cell)
                     rows.append(
                         (view.called(dataset), name, each.name, str(cell.seeds), str(cell.n), size)
                     )

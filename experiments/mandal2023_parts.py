@@ -187,9 +187,9 @@ class Workshop:
         harness.tell_if_blind(self.study, part, trained[1][-1]["loss"], self.study.data.x_train)
         return trained
 
-    def autoencoder(self, name: str, **settings: Any) -> tuple[Frozen, History]:
+    def autoencoder(self, name: str) -> tuple[Frozen, History]:
         """The autoencoder of the paper, for one of the attacks of `RADII`."""
-        model = models.build("latent_noise_autoencoder", dtype=compute_dtype(), **settings)
+        model = models.build("latent_noise_autoencoder", dtype=compute_dtype())
         part = name.lower().replace(" ", "_")
         return self.restorer(part, name, model)
 

@@ -13,6 +13,7 @@ from experiments.mandal2023_parts import (
 from experiments.pooling import Query
 from experiments.publish import Prediction
 from experiments.telling import at_most, percent, prediction
+from experiments.verdicts import LARGEST
 
 BOTH = 0.3
 """A radius of both attacks."""
@@ -45,7 +46,7 @@ def _grey(view) -> Prediction:
         )  # fmt: skip
         if cells := view.cells(*queries):
             told.append(f"{dataset}: {percent(*cells[:2])}, without it {percent(cells[2])}")
-            largest = {"MNIST": 0.1135}.get(dataset, 0.1)
+            largest = LARGEST.get(dataset, 0.1)
             held += [cells[1].low <= largest, cells[1].value < cells[0].value]
     return prediction(
         f"At {eps:g} nothing is robust: every image can be made the same grey, so that at most "

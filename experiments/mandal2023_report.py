@@ -189,12 +189,13 @@ def _setting(view: View) -> str:
     config = view.config
     given, met = config.baselines, config.pgd_met
     gan = ", ".join(map(str, config.seeds[: given.gan_seeds]))
+    noiseless = next(iter(view.teams.values())).noiseless.name
     return (
         "From eps 0.5 every image can be made the same grey, so that nobody can be right more "
         "often than the largest class. *fgsm-logit*: on the true logit, as the public code; "
-        "*pgd-40-noiseless*: on the autoencoder without its noise; *latent-100*: 100 steps on "
-        'Defense-GAN\'s code; of FGSM "as attacked" is of the autoencoder that was trained as '
-        "coded, the other columns of the one without the code's faults. "
+        f"*{noiseless}*: on the autoencoder without its noise; *latent-{given.latent_steps}*: so "
+        'many steps on Defense-GAN\'s code; of FGSM "as attacked" is of the autoencoder that was '
+        "trained as coded, the other columns of the one without the code's faults. "
         f"{view.model} with dense layers {config.hidden} (paper: width 64, 4096 and 4096), "
         f"autoencoder as in the paper; {config.n_train or 'all'} training images of each set, of "
         f"which a tenth is held out; {config.fgsm_ae.epochs} epochs for {FGSM_AE}, "

@@ -268,10 +268,10 @@ def clean(study: Study, model: str, defence: str, deployed: Classifier) -> Recor
     )  # fmt: skip
 
 
-def outputs(function: Callable, x: np.ndarray, key: jax.Array, size: int = 256) -> np.ndarray:
+def outputs(function: Callable, x: np.ndarray, key: jax.Array) -> np.ndarray:
     """Logits, or images where it is a purifier, of a function that may be random."""
     # All chunks of one shape, for one program.
-    size = min(size, len(x))
+    size = min(256, len(x))
     padded = np.concatenate([x, np.broadcast_to(x[:1], (-len(x) % size, *x.shape[1:]))])
     keys = example_keys(key, len(padded)).reshape(-1, size)
     chunks = zip(keys, padded.reshape(-1, size, *x.shape[1:]), strict=True)

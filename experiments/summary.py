@@ -44,8 +44,9 @@ def table(results: Path) -> str:
     )  # fmt: skip
     caption = (
         "Accuracy in percent. *As the paper attacked*: the paper's own attacker; *control*: what "
-        "has no trained autoencoder, under the same attack or on the same transferred examples "
-        "(without the faults of public code; the best of several where it is named); *adaptive*: "
+        "has no autoencoder trained to restore images, under the same attack or on the same "
+        "transferred examples (without the faults of public code; where it is named the best of "
+        "several that all seeds have); *adaptive*: "
         "of all attackers that the paper's script measured (of claims about black boxes: of those) "
         "the one that leaves least (the audits below try others, and may find more); "
         "95 % intervals over the images of all seeds. Verdicts as in each paper's page."

@@ -98,6 +98,11 @@ def text(cell: Cell | None, named: bool = False) -> str:
     return cell.text() + (f", {cell.what.partition(',')[0]}" if named else "")
 
 
+def size_of(norm: Cell) -> str:
+    """A median norm in a table, which is NaN where one of its seeds has none."""
+    return norm.text("norm") if norm.value == norm.value else "none: half do not fall, of a seed"
+
+
 def row(
     view: Measured, about: Sequence[str], queries: Sequence[Query], last: int = 0
 ) -> tuple[tuple[str, ...], ...]:

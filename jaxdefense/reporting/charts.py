@@ -84,10 +84,10 @@ def chart(
     }
 
 
-def _apart(columns: list[tuple[float, str]], least: float = 34) -> list[tuple[float, str]]:
+def _apart(columns: list[tuple[float, str]]) -> list[tuple[float, str]]:
     """Labels that do not overlap: the last one and 0 first."""
     kept = [columns[-1]]
     for x, label in columns[:-1]:
-        if all(abs(x - other) >= least for other, _ in kept):
+        if all(abs(x - other) >= 34 for other, _ in kept):
             kept.append((x, label))
     return kept
