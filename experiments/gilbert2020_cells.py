@@ -103,7 +103,6 @@ def measured(config: Any, parts: Parts) -> Iterator[Record]:
     """All cells of one seed."""
     team, grid = lineup(config), radii(config)
     for line in parts.lines.values():
-        yield from _static(parts.study, line, grid)
         yield _loss(parts.study, line)
         if line.coded:
             whole = line.stages(INITIAL, LAST)
@@ -111,6 +110,8 @@ def measured(config: Any, parts: Parts) -> Iterator[Record]:
         else:
             yield from _white_box(team, parts.study, line, grid)
             yield from _effort(team, parts.study, line)
+        # Last: of attackers that leave as little, the strongest is who comes first.
+        yield from _static(parts.study, line, grid)
     yield from _on_training_images(parts)
     yield from _labels(team, parts)
     yield from _search(config, parts)
