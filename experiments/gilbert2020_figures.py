@@ -86,7 +86,7 @@ def _panels(view) -> Iterator[tuple[str, dict[str, list[Record]]]]:
     for name in (RESNET, SEPRE):
         for phase in (INITIAL, LAST):
             when = "initial" if phase == INITIAL else "fine-tuned"
-            yield f"{view.model(name)},\n{when}", dict(_curves(view, name, phase))
+            yield f"{TITLES[name]}, {when}", dict(_curves(view, name, phase))
 
 
 def _curves(view, name: str, phase: str) -> Iterator[tuple[str, list[Record]]]:
