@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +37,7 @@ from experiments.readings import stored
 from jaxdefense import Frozen
 from jaxdefense.evaluation import store
 from jaxdefense.models import count_parameters
-from jaxdefense.reporting import read_json
+from jaxdefense.reporting import Record, read_json
 from jaxdefense.training import loop
 
 # One run serves all tests of the script, so they belong to one worker.
@@ -254,3 +255,22 @@ def test_what_is_stored_is_made_once(tmp_path):
     path.write_bytes(path.read_bytes()[:-3])  # a file cut short is made anew
     np.testing.assert_array_equal(stored(path, make), np.arange(6))
     assert len(made) == 2
+
+
+@pytest.mark.parametrize(("left", "told"), [(0.5, []), (0.25, [30.0])])
+def test_effort_is_a_number_only_where_something_falls(monkeypatch, left, told):
+    """Four of eight are right; of those that stand all of the 100 gradients were spent."""
+    about = {"experiment": "", "dataset": "", "model": "", "defence": AE, "attack": "bim-100"}
+    about |= {"knowledge": "white-box", "norm": "linf", "n": 8, "seed": 0, "provenance": ""}
+    about |= {"low": 0.0, "high": 1.0, "forwards": 0, "synthetic": False}
+    clean = Record(**about, eps=0.0, value=0.5, gradients=0)
+    fell = round(8 * (0.5 - left))
+    spent = 100 * round(8 * left) + 30 * fell
+    last = Record(**about, eps=EPS, value=left, gradients=spent)
+    monkeypatch.setattr(gilbert2020_cells, "curve", lambda *_, **__: [clean, last])
+    cost = SimpleNamespace(gradients=100)
+    team = SimpleNamespace(patient=SimpleNamespace(cost=cost))
+    line = SimpleNamespace(model="", stages=lambda *_: {AE: None})
+    found = list(gilbert2020_cells._effort(team, None, line))
+    assert [r.value for r in found if r.metric == STEPS] == told
+    assert found[0] is last
