@@ -12,6 +12,7 @@ from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import radii
 from experiments.pooling import Cell, Query, find
 from experiments.publish import Prediction
+from experiments.telling import compare, percent, prediction
 from experiments.verdicts import CLOSE
 from jaxdefense.reporting import Record
 
@@ -39,10 +40,10 @@ def predictions(
     def predict(
         text: str, relation: Callable[[float, float], bool], sides: Sequence[Side], none: str = ""
     ):
-        known = [(a, x.value, b, y.value) for a, x, b, y in sides if x and y]
-        told = "; ".join(f"{a} {100 * x:.1f}, {b} {100 * y:.1f}" for a, x, b, y in known)
-        held = all(relation(x, y) for _, x, _, y in known) if known else None
-        made.append(Prediction(text, held, f"({told} %)" if told else none))
+        known = [(a, x, b, y) for a, x, b, y in sides if x and y]
+        told = [_told(*side, relation) for side in known]
+        held = [compare(relation, x, y) for _, x, _, y in known]
+        made.append(prediction(text, held, told) if known else Prediction(text, None, none))
 
     def get(dataset: str, defence: str, attack: str, column: str) -> Cell | None:
         return cells.get((dataset, defence, attack), {}).get(column)
@@ -137,6 +138,18 @@ def predictions(
             ],
         )  # fmt: skip
     return made
+
+
+def _told(
+    name: str, cell: Cell, other_name: str, other: Cell, relation: Callable[[float, float], bool]
+) -> str:
+    """Two cells in a sentence, by seed where seeds disagree."""
+    text = f"{name} {100 * cell.value:.1f}, {other_name} {percent(other)}"
+    if compare(relation, cell, other) is not None:
+        return text
+    both = ((v, other.by_seed[s]) for s, v in cell.by_seed.items() if s in other.by_seed)
+    pairs = ", ".join(f"{100 * one:.1f} and {100 * two:.1f}" for one, two in both)
+    return f"{text} (by seed {pairs})"
 
 
 def _both(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 from experiments import jung2022_report, measuring, studies, together
 from experiments.harness import Training
-from experiments.jung2022_parts import SMOOTH, Parts, train, variants
+from experiments.jung2022_parts import FAINT, SMOOTH, Parts, train, variants
 from experiments.paper_numbers import radii
 from experiments.publish import publish
 from jaxdefense import Purified, attacks, defenses, l2, linf
@@ -68,6 +68,8 @@ class Config:
     """of PGD, each of a tenth of the radius"""
     suite: str | None = "standard"
     """the strongest attacker, besides all others: AutoAttack; none in preset smoke"""
+    suite_of_faint: str | None = "quick"
+    """the same at the radius of `jung2022_parts.FAINT`, also of smooth controls"""
     ladder: tuple[int, ...] = (7, 20, 100)
     """other numbers of steps, on the set `looked_into`"""
     cw: tuple[int, int] | None = (4, 50)
@@ -98,6 +100,7 @@ PRESETS = {
         sigmas=(0.0, 0.125),
         steps=2,
         suite=None,
+        suite_of_faint=None,
         ladder=(),
         cw=None,
         controls=False,
@@ -167,15 +170,19 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     both = tuple(sorted({*radii("0", dataset, "fgsm"), *at}))
     grid = tuple(sorted({*config.eps, *both}))
     sigmas = tuple(sorted({*config.sigmas, *radii("0", dataset, "gaussian")}))
+    faint = FAINT[dataset]
+    faintly = [attacks.SUITES[config.suite_of_faint](linf)] if config.suite_of_faint else []
     for name, deployed in parts.deployed.items():
         records.append(measuring.clean(study, parts.model, name, deployed))
         records += curve(name, fgsm, deployed, grid, method="grid")
         records += curve(name, pgd, deployed, grid)
         if config.suite is not None:
             records += curve(name, attacks.SUITES[config.suite](linf), deployed, both)
+        for each in faintly:
+            records += curve(name, each, deployed, (faint,))
         if dataset == SETS[looked_into(config)][0]:
             for steps in config.ladder:
-                records += curve(name, attacks.pgd(linf, steps), deployed, (FAINT, *at))
+                records += curve(name, attacks.pgd(linf, steps), deployed, (faint, *at))
             if config.cw is not None:
                 cw = attacks.carlini_wagner(l2, *config.cw)
                 records += measuring.minimum(study, parts.model, name, cw, deployed, LENGTHS)
@@ -191,6 +198,8 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
         records.append(measuring.clean(study, parts.model, name, deployed))
         if name in SMOOTH:
             records += curve(name, pgd, deployed, grid)
+            for each in faintly:
+                records += curve(name, each, deployed, (faint,))
     static = functools.partial(measuring.static, study, parts.model, source=net, alone=1)
     noisy = functools.partial(static, attacks.gaussian(), knowledge="none")
     records += noisy(shown_to=parts.deployed, radii=sigmas)
@@ -212,8 +221,6 @@ def attack(config: Config, dataset: str, parts: Parts, other: Parts | None) -> l
     return records
 
 
-FAINT = 0.01
-"""A radius of the curves at which PGD leaves something."""
 LENGTHS = (0.25, 0.5, 1.0, 2.0, 4.0, math.sqrt(32 * 32 * 3))
 """l2 radii; the last holds every image."""
 CORRUPTIONS: dict[str, Purifier] = {

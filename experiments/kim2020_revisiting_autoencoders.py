@@ -45,8 +45,9 @@ class Config:
     """where data lies; JAXDEFENSE_DATA by default. A set that is not there has a stand-in"""
     download: bool = False
     """fetch a data set if it is not there"""
-    lambdas: tuple[float, ...] = (0, 0.5, 1, 2, 4, 8, 16)
-    """weights of the reconstruction in joint training; 0, 1 and 4 are printed"""
+    lambdas: tuple[float, ...] = (0, 0.5, 1, 2, 4, 8, 16, 784, 3136)
+    """weights of the reconstruction in joint training; 0, 1 and 4 are printed. They weigh the mean
+    over pixels; 784 and 3136 weigh it as 1 and 4 would the sum"""
     gammas: tuple[int, ...] = (1, 2, 3, 4)
     """reconstruction updates before each classification update; 1 and 2 are printed"""
     restarts: tuple[int, int] = (100, 2)

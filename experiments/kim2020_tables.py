@@ -117,8 +117,9 @@ def _queries(view) -> Table:
                     about = (dataset, defence, f"{255 * eps:.0f}/255")
                     rows.append(_row(view, about, queries, last=1))
     caption = (
-        "Attacks without gradients and with: where those without leave less, gradients are masked. "
-        f"{HOW}"
+        "Attacks without gradients and with: where those without leave less than the strongest of "
+        "those with, gradients are masked (FGSM may leave more than either: one step is too weak, "
+        f"not blind). {HOW}"
     )
     names = [a.name for team in view.teams.values() for a in team.queries][:2]
     header = ("data set", "defence", "radius", "seeds", "images", *names, "FGSM", "PGD",
@@ -252,6 +253,8 @@ _LEFT_OUT = """Left out, and why:
 - More seeds for other readings, controls and adversarial training, and PGD with more than two
   restarts, in preset `small`: its time.
 - Temperature and guided complement entropy on MNIST, in preset `small`: the paper shows CIFAR-10.
-- Defences that the text names in passing, without a number: cascaded autoencoders, high-level
-  guided denoisers, distillation, feature scattering.
+- Defences and readings that the text names in passing, without a number: cascaded autoencoders,
+  high-level guided denoisers, distillation, feature scattering, the comparison with Chen and
+  Sirkeci-Mergen, robust and other features; PuVAE is in Mandal's script. All gradients are the
+  networks' own, so that there is nothing for BPDA to replace.
 - More than three seeds of table 3: their range is printed with every cell."""

@@ -43,6 +43,7 @@ class Cell:
         what: the attack and what its attacker knew.
         synthetic: whether the data stand in for the paper's.
         data: title of the data set.
+        by_seed: value of each seed.
     """
 
     value: float
@@ -55,6 +56,7 @@ class Cell:
     what: str
     synthetic: bool
     data: str = ""
+    by_seed: Mapping[int, float] = dataclasses.field(default_factory=dict)
 
     def text(self, metric: str = "accuracy") -> str:
         """As it stands in a table: accuracies in percent with interval and range over seeds."""
@@ -91,6 +93,7 @@ def pool(records: Sequence[Record]) -> Cell:
         most=max(values), n=count, seeds=len(records),
         what="clean" if first.attack == "none" else first.attack + knowledge,
         synthetic=any(r.synthetic for r in records), data=first.dataset,
+        by_seed={r.seed: r.value for r in records},
     )  # fmt: skip
 
 

@@ -17,11 +17,11 @@ import jax
 
 from experiments import studies
 from experiments.answers import Answer
+from experiments.legend import FORETOLD, LEGEND, attacks_named
 from experiments.measuring import WARNING
 from experiments.paper_numbers import PAPERS
 from experiments.pooling import over_seeds
-from experiments.side_by_side import side_by_side
-from experiments.verdicts import MATCHED, OUT_OF_REACH, QUOTED
+from experiments.side_by_side import side_by_side, undefended
 from jaxdefense.errors import DataError
 from jaxdefense.reporting import (
     Record,
@@ -171,6 +171,7 @@ def _plain(answer: Answer, headline: bool) -> dict[str, Any]:
             column: {
                 name: None if value != value else value
                 for name, value in dataclasses.asdict(cell).items()
+                if name != "by_seed"  # `RECORDS` has it
             }
             for column, cell in answer.cells.items()
         },
@@ -183,6 +184,7 @@ def _plain(answer: Answer, headline: bool) -> dict[str, Any]:
 def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
     provenance = dict.fromkeys(record.provenance for record in outcome.records)
     minutes = meta["wall_seconds"] / 60
+    bare = undefended(outcome.answers)
     lines = [
         f"# {outcome.title}",
         _summary(outcome),
@@ -191,12 +193,14 @@ def _page(outcome: Outcome, meta: dict[str, Any]) -> str:
         + "; "
         + ", ".join(f"{name} {version}" for name, version in meta["versions"].items())
         + ".",
+        *([f"## Undefended\n\n{bare.text('pipe')}"] if bare else []),
         "## Paper and ours, side by side",
         side_by_side(outcome.answers).text("pipe"),
-        _legend(),
+        LEGEND,
+        attacks_named(outcome.records),
     ]
     if outcome.predictions:
-        lines += ["## Predictions", _FORETOLD]
+        lines += ["## Predictions", FORETOLD]
         told = (f"- **{_came_out(p)}**: {p.text} {p.evidence}" for p in outcome.predictions)
         lines.append("\n".join(told))
     if outcome.figures:
@@ -219,13 +223,6 @@ def _summary(outcome: Outcome) -> str:
     return "\n\n".join(filter(None, (outcome.question, found, outcome.setting)))
 
 
-_FORETOLD = (
-    "What should break was written down before anything was measured. How it is told from the "
-    "numbers was mended on 23 November 2026, after a first look at them (like radii and seeds, "
-    "what seeds and intervals leave open), so that an outcome may owe something to what was seen."
-)
-
-
 def _came_out(prediction: Prediction) -> str:
     if prediction.held is None:
         return "not to be told" if prediction.evidence else "not measured"
@@ -241,37 +238,3 @@ def _warnings(records: Sequence[Record]) -> list[str]:
             found.setdefault(text.strip(), {})[cell] = None
     lines = [f"- {text}: {', '.join(cells)}" for text, cells in found.items()]
     return ["## Warnings", "\n".join(lines)] if lines else []
-
-
-def _legend() -> str:
-    return (
-        "*As attacked*: the attacker of the paper, with the faults of its public code where there "
-        "is a column *corrected*, which is without them. *White-box*: the same attack through the "
-        "whole defence. *Strongest*: of all attackers measured, the one that leaves least (of "
-        "claims about black boxes: of those). *Control*: the same attack (corrected) on something "
-        "without an autoencoder that was trained to restore images; of transferred examples, the "
-        "same examples; where it is named, the best of several that all seeds have. Verdict: "
-        "*holds* where the strongest attacker leaves what the paper prints, and more than of the "
-        "undefended classifier (intervals apart, and every seed above every seed of that); "
-        "*weakened* where less than printed, but more than that and than an answer that is always "
-        "the same (below eps 0.5, from where all images can be the same grey); *no gain* where no "
-        "more is left than without it, yet what is printed, or more than 5 % and than such an "
-        "answer gets; else *broken*; *undefended already* so many points, where the noise costs "
-        "our network that much more than the paper's, or (beside *holds*) the attack that much "
-        "less; *too few images* where it leaves nothing and the images are too few to tell that "
-        "from what is printed; "
-        f"*{MATCHED}* where the best control has no less left of the paper's attacker; *{QUOTED}* "
-        "what the paper has from others, of whose radius nothing is known; "
-        f"*{OUT_OF_REACH}* where our smaller network and its defence have less on clean images "
-        "than the paper prints on attacked ones, so that *holds* was out of reach; "
-        "without attack or defence, and where the paper prints less with the defence than without, "
-        "*as printed* where within 5 points.\n\n"
-        "Examples shown to what they were not crafted on count by themselves, as papers count (of "
-        "Ghosh and Chatterjee all of FGSM and PGD, and of Gilbert's bare networks what they are "
-        "shown of their own). Of all else through the whole an image that is wrong clean is wrong "
-        "at every radius, and, but for FGSM and Gilbert's PGD, one that is wrong at a smaller "
-        "radius at all larger ones. "
-        "*Quick*: APGD of 25 steps on "
-        "the cross-entropy, then on targeted DLR towards 3 classes; *pgd-40x5*: 40 steps, 5 "
-        "restarts; *-eot-20*: gradients are means of 20 draws; *square-300*: 300 queries."
-    )

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from experiments.answers import CLEAN, Answer
 from experiments.pooling import is_accuracy
+from experiments.verdicts import is_undefended
 from jaxdefense.reporting import Table
 
 COLUMNS = ("as attacked", "corrected", "white-box", "strongest", "control")
@@ -28,6 +29,26 @@ def side_by_side(found: Sequence[Answer]) -> Table:
     columns = tuple(c for c in COLUMNS if any(c in answer.cells for answer in found))
     rows = tuple(_row(answer, columns or COLUMNS[:1]) for answer in found)
     return Table(caption, (*about, *(columns or COLUMNS[:1]), "verdict"), rows, left=5)
+
+
+def undefended(found: Sequence[Answer]) -> Table | None:
+    """Every classifier with nothing in front and no attack, seed by seed, beside the printed."""
+    rows = []
+    for answer in found:
+        number, cell = answer.number, answer.cells.get("as attacked")
+        if cell and is_undefended(number) and (number.attack, number.metric) == _CLEAN:
+            seeds = ", ".join(f"{100 * value:.2f}" for value in cell.by_seed.values())
+            about = (number.table, data_set(answer), number.model, number.phase or "-")
+            rows.append((*about, number.printed, seeds, f"{100 * cell.value:.2f}", str(cell.n)))
+    caption = (
+        "Classifiers without a defence and without an attack: accuracy in percent on all test "
+        "images, seed by seed. What our networks and data are beside the paper's is said above."
+    )
+    header = ("table", "dataset", "model", "phase", "paper", "by seed", "mean", "images")
+    return Table(caption, header, tuple(rows), left=4) if rows else None
+
+
+_CLEAN = ("none", "accuracy")
 
 
 def data_set(answer: Answer) -> str:

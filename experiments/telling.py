@@ -1,6 +1,6 @@
 """What predictions of several papers' scripts are told with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from experiments.pooling import Cell
 from experiments.publish import Prediction
@@ -26,6 +26,16 @@ def at_most(cell: Cell, limit: float) -> bool | None:
 def agreed(parts: Sequence[bool]) -> bool | None:
     """What all seeds say; None where they disagree, or there are none."""
     return parts[0] if len(set(parts)) == 1 else None
+
+
+def compare(holds: Callable[[float, float], bool], one: Cell, other: Cell) -> bool | None:
+    """Whether something holds between two means and of every seed that both have.
+
+    None where seeds disagree with each other or with the means.
+    """
+    seeds = [seed for seed in one.by_seed if seed in other.by_seed]
+    pairs = [(one.by_seed[seed], other.by_seed[seed]) for seed in seeds]
+    return agreed([holds(*pair) for pair in ((one.value, other.value), *pairs)])
 
 
 def percent(*cells: Cell) -> str:

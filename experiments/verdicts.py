@@ -45,10 +45,11 @@ def judge(
     number, or more than 5 % and that share is left, else ``broken``, as is all that does not reach
     it from `GREY` upwards.
     Where nothing is left, ``holds`` is not said: ``too few images`` to tell the printed number from
-    it; and where the paper's attacker leaves 10 points more of our undefended classifier than of
-    theirs, how many is added. Where noise costs ours more than 10 points more than theirs, that is
-    told in place of ``weakened`` or ``broken``, and whether there is a gain. `MATCHED` is added to
-    all but ``no gain`` and ``broken`` where the paper's attacker leaves as much of a control;
+    it. To ``holds`` and ``weakened`` is added how much where the paper's attacker leaves 10 points
+    more of our undefended classifier than of theirs. Where noise leaves ours more than 10 points
+    less than theirs, that is told in place of ``weakened`` or ``broken``, and whether there is a
+    gain. `MATCHED` is added to all but ``no gain`` and ``broken`` where the paper's attacker leaves
+    as much of a control;
     `OUT_OF_REACH` where our network and defence are less often right on clean images than is
     printed of attacked ones. Numbers from other papers are `QUOTED`.
 
@@ -79,18 +80,19 @@ def judge(
     near = noise or number.radius < GREY
     gained = before is not None and _above(last, before)
     gap = before.value - undefended.fraction if noise and before and undefended else 0.0
+    unharmed = (clean or {}).get("corrected", (clean or {}).get("as attacked"))
+    short = f"; {OUT_OF_REACH}" * (unharmed is not None and unharmed.high < number.fraction)
     if gap < -ELSEWHERE:
         worth = _matched(cells) if gained else "; no gain"
-        return f"undefended already {100 * gap:+.0f} points{worth}"
-    unharmed = (clean or {}).get("corrected", (clean or {}).get("as attacked"))
-    short = unharmed is not None and unharmed.high < number.fraction
+        return f"undefended already {100 * gap:+.0f} points{worth}{short}"
     verdict = "broken"
     # An answer that is always the same is right as often, whatever the attacker does.
     constant = LARGEST.get(number.dataset, 0.1)
     gained = gained and last.low > constant
     if near and before is not None and (gained or last.low > max(CLOSE, constant)):
-        verdict = "weakened" + _matched(cells) if gained else "no gain"
-    return verdict + f"; {OUT_OF_REACH}" * short
+        more = _matched(cells) + _ahead(bare, undefended)
+        verdict = "weakened" + more if gained else "no gain"
+    return verdict + short
 
 
 def _above(one: Cell, other: Cell) -> bool:
