@@ -64,8 +64,8 @@ def figures(view: View, parts: Parts) -> list[tuple[str, str, Any]]:
         ),
         (
             "figure-6",
-            f"Figure 6: t-SNE of clean and PGD features ({at}, on the classifier alone); the same "
-            f"points look apart or mixed with the perplexity{seed}",
+            f"Figure 6: t-SNE of clean and PGD features ({at}, on the classifier alone), by "
+            f"perplexity; the paper reads overlap as denoising that fails{seed}",
             album.embedded("t-SNE"),
         ),
         (

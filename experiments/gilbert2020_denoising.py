@@ -67,7 +67,7 @@ class Config:
     autoencoder: Training = AUTOENCODER
     finetune: Training = ROUND
     """batch and learning rate of the four logged rounds, whose epochs are multiplied"""
-    n_static: int | None = 800
+    n_static: int | None = 2000
     """craft examples on so many training images, once: for the autoencoder and fine-tuning"""
     channels: tuple[int, ...] = (1, 2, 32)
     """of the code of other autoencoders, first seed; 8 in the paper"""

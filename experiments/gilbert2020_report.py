@@ -19,7 +19,15 @@ from experiments.gilbert2020_cells import (
     lineup,
 )
 from experiments.gilbert2020_figures import figures
-from experiments.gilbert2020_functions import EPS, RESNET, SEPRE, TITLES, label, printed_attacks
+from experiments.gilbert2020_functions import (
+    EFFICIENT,
+    EPS,
+    RESNET,
+    SEPRE,
+    TITLES,
+    label,
+    printed_attacks,
+)
 from experiments.gilbert2020_parts import (
     AE,
     BARE,
@@ -280,8 +288,10 @@ def _setting(view: View, first: Parts) -> str:
     static = min(config.n_static or len(held.x_train), len(held.x_train))
     return (
         f"Networks: {', '.join(view.model(name) for name in view.trained)}; trained by Adam for "
-        f"{classifier.epochs} epochs (lr {classifier.lr:g}, cosine) on {len(held.x_train)} images "
-        f"of {held.title} "
+        f"{classifier.epochs} epochs"
+        + f" (EfficientNet-B0: {config.efficient.epochs})"
+        * (EFFICIENT in view.trained)
+        + f" (lr {classifier.lr:g}, cosine) on {len(held.x_train)} images of {held.title} "
         "(a tenth of those loaded is held out), where the paper takes pretrained ones. "
         f"Autoencoder (3,795 parameters, as published): {denoiser.epochs} epochs on clean, FGSM "
         f"and PGD images of {static} training images, kept as 8-bit images; fine-tuning on the "

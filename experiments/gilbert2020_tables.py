@@ -309,8 +309,8 @@ LEFT_OUT = """Left out, and why:
 - The learning rate that falls where the loss of the autoencoder stands still: cosine here.
 - Images in floating point for training the autoencoder and for fine-tuning: 8 bits here. What is
   evaluated is not rounded.
-- EfficientNet-B0, which the paper left unfinished, unless it stands among the networks above: its
-  convolutions by channel take some 14 ms an image and step on two cores. Preset paper trains it.
+- EfficientNet-B0, which the paper left unfinished, and deeper networks of its search, unless they
+  stand among the networks above: on two cores they take too long. Preset paper trains all.
 - AutoAttack in full, in preset small: a part of it, `quick`.
 - NVAE and VQ-VAE-2, named as further work: no number is printed.
 - Randomised smoothing and adversarial training, named in passing: defences of their own."""

@@ -57,5 +57,5 @@ LEFT_OUT = """Left out, and why:
 - AutoAttack `rand` on the autoencoders for FGSM, in preset `small`: at their radius every image can
   be the same grey.
 - On Fashion-MNIST, in preset `small`: VGG-16 as published, autoencoders without noise, with ReLU,
-  skips or half clean images, the untrained one, other labels, BIM, least-likely targets, DDN, CW.
+  skips or half clean images, the untrained one, BIM, least-likely targets, DDN, CW.
 - A Bayesian autoencoder: the paper's further work."""
