@@ -105,6 +105,8 @@ def _clean(config: Any, parts: Parts) -> Iterator[Record]:
     for label, name in enumerate(study.data.class_names):
         found = int((labels == label).sum())
         yield number(study, model, f"images of class {label}", found, found, note=name)
+        shown_to = int((study.examples[1] == label).sum())
+        yield number(study, model, f"attacked images of class {label}", shown_to, shown_to)
     yield number(study, model, "images in all", len(labels), len(labels))
 
 
@@ -144,9 +146,12 @@ def _attacked(team: Lineup, config: Any, parts: Parts) -> Iterator[Record]:
         for record in shown(study, model, each, net, functions, radii, alone=1):
             yield dataclasses.replace(record, knowledge=_known(record.defence))
     through = functools.partial(shown, knowledge=WHITE_BOX, alone=1)
+    faint = tuple(sorted({*(eps for eps in radii if 0 < eps < config.eps), config.eps / 2}))
     for name in (BLUR, RESAMPLED):
         whole = parts.controls[name]
-        yield from through(study, model, team.pgd, whole, {name: whole}, (config.eps / 2,))
+        yield from through(study, model, team.pgd, whole, {name: whole}, faint)
+        for each in team.suite:
+            yield from curve(study, model, name, each, whole, faint)
     for name, deployed in parts.defended.items():
         for each in team.printed.values() if name != "none" else ():
             # Counted as for the classifier alone: attacked images and each radius by themselves.
