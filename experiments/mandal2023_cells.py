@@ -74,7 +74,8 @@ def _transferred(team: Lineup, config: Any, dataset: str, parts: Parts) -> Itera
         yield measuring.clean(study, model, name, deployed)
     fgsm, pgd = grids(dataset)
     for name in (n for n in FIXED if n in parts.controls):
-        yield from curve(study, model, name, team.free, parts.controls[name], pgd)
+        for each in (team.free, *team.suite):
+            yield from curve(study, model, name, each, parts.controls[name], pgd)
     at = [(team.fgsm, fgsm), (team.coded_fgsm, fgsm), (team.pgd, pgd)]
     for each, eps in (*at, *((leak, FEW) for leak in team.leaks)):
         functions = {"none": net, **others}
@@ -107,7 +108,8 @@ def _white_box(
     grid = tuple(sorted({*fgsm, *pgd, *at}))
     yield from curve(few, model, name, team.fgsm_mean, deployed, fgsm, mean, method="grid")
     yield from curve(few, model, name, team.pgd_mean, deployed, grid, mean)
-    yield from curve(few, model, name, team.noiseless, deployed, grid, quiet, knowledge=WHITE_BOX)
+    for each in team.noiseless:
+        yield from curve(few, model, name, each, deployed, grid, quiet, knowledge=WHITE_BOX)
     yield from curve(few, model, name, team.grey, deployed, grid)
     for each in team.blind:
         yield from curve(few, model, name, each, deployed, at)

@@ -24,7 +24,7 @@ class Lineup:
         free: PGD as it is used today, for what does not draw.
         suite: AutoAttack or a part of it, for the classifier alone.
         fgsm_mean, pgd_mean: FGSM and PGD on the mean over draws of a random defence (EOT).
-        noiseless: PGD on the defence without its noise.
+        noiseless: PGD and `suite` on the defence without its noise.
         grey: moves every image towards the same grey.
         blind: what sees no gradients.
         rand: AutoAttack's version for random defences.
@@ -43,7 +43,7 @@ class Lineup:
     suite: tuple[Attack, ...]
     fgsm_mean: Attack
     pgd_mean: Attack
-    noiseless: Attack
+    noiseless: tuple[Attack, ...]
     grey: Attack
     blind: tuple[Attack, ...]
     rand: Attack
@@ -58,6 +58,7 @@ def lineup(config: Any, dataset: str) -> Lineup:
     many = bool(config.thorough)
     longer = averaged(attacks.pgd(linf, config.adaptive_steps), draws)
     leaked = (attacks.predicted, attacks.random_wrong)
+    suite = () if config.suite is None else (attacks.SUITES[config.suite](linf),)
     targeted = attacks.towards(attacks.pgd(linf, 10), attacks.least_likely)
     return Lineup(
         coded_fgsm=renamed(last(attacks.fgsm(linf, loss=minus_logit)), "fgsm-logit"),
@@ -66,10 +67,12 @@ def lineup(config: Any, dataset: str) -> Lineup:
         pgd=stepping(steps, size),
         leaks=tuple(attacks.with_labels(fgsm, chosen) for chosen in leaked) * many,
         free=attacks.pgd(linf, steps),
-        suite=() if config.suite is None else (attacks.SUITES[config.suite](linf),),
+        suite=suite,
         fgsm_mean=averaged(attacks.fgsm(linf), draws),
         pgd_mean=attacks.restarts(longer, config.adaptive_restarts),
-        noiseless=renamed(attacks.pgd(linf, steps), f"pgd-{steps}-noiseless"),
+        noiseless=tuple(
+            renamed(each, f"{each.name}-noiseless") for each in (attacks.pgd(linf, steps), *suite)
+        ),
         grey=attacks.grey(linf),
         blind=(attacks.square(linf, config.queries),) * many,
         rand=averaged(attacks.SUITES["rand"](linf), draws),

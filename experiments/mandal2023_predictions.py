@@ -188,11 +188,13 @@ def _seconds(view) -> Prediction:
             )
             if cells := view.cells(*queries):
                 alone, batch = (cell.value for cell in cells)
-                told.append(f"{name}: {alone:.2g} s an image alone, {batch / 64:.2g} s in 64")
+                told.append(f"{name}: {alone:.2g} s an image alone, {batch:.2g} s for 64")
                 held.append(alone > 2 * batch / 64)
     return prediction(
         "Latency depends on what is counted: an image alone takes more than twice its share of a "
-        "batch of 64, and the paper compares one with the other.", held, told,
+        "batch of 64, and the paper compares one with the other: it prints 0.008 s for its "
+        "autoencoder (its notebook 0.0003 s an image), and others' 0.11 and 14.8 s a mini-batch.",
+        held, told,
     )  # fmt: skip
 
 

@@ -23,7 +23,7 @@ def side_by_side(found: Sequence[Answer]) -> Table:
     caption = (
         "Paper against ours, accuracy in percent: mean over seeds [95 % Clopper-Pearson interval "
         f"over the images of all seeds, as if they were different images] (range over seeds). A "
-        f"cell is over {sizes}.{synthetic}"
+        f"cell is over {sizes}. Networks by the paper's names; ours are told above.{synthetic}"
     )
     about = ("table", "dataset", "model", "defence", "attack", "paper", "images")
     columns = tuple(c for c in COLUMNS if any(c in answer.cells for answer in found))

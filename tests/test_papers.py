@@ -21,11 +21,12 @@ from experiments import (
     summary,
 )
 from experiments.answers import CLEAN, LOST, answers
+from experiments.legend import attacks_named
 from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
 from experiments.pooling import Query, find, over_seeds, pool
 from experiments.publish import ANSWERS, _warnings
-from experiments.side_by_side import side_by_side
+from experiments.side_by_side import side_by_side, undefended
 from experiments.verdicts import MATCHED, OUT_OF_REACH, judge
 from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import DataError, InputError
@@ -290,6 +291,27 @@ def test_columns_that_no_answer_has_are_left_out():
         assert ("corrected" in table.header) == shown
         assert "white-box" not in table.header
         assert all(len(row) == len(table.header) for row in table.rows)
+
+
+def test_undefended_classifiers_are_told_seed_by_seed():
+    bare = dataclasses.replace(NUMBER, defence="none", attack="none", eps="")
+    records = [
+        record(attack="none", defence="none", eps=0.0, seed=s, value=v)
+        for s, v in enumerate((0.9895, 0.9908))
+    ]
+    asked = lambda n: {"as attacked": Query({"defence": "none"})}
+    (row,) = undefended(answers([bare], records, asked)).rows
+    assert row[5:] == ("98.95, 99.08", "99.02", "100")
+    assert undefended(answers([NUMBER], records, asked)) is None
+
+
+def test_names_of_attacks_are_explained_where_they_occur():
+    told = attacks_named([record(attack="pgd-40x5"), record(attack="spsa-20x16")])
+    assert told == (
+        "Names of attacks: *pgd-40x5*: 40 steps, 5 restarts; "
+        "*spsa-20x16*: 20 steps, of two queries at 16 samples each."
+    )
+    assert attacks_named([record(attack="fgsm")]) == ""
 
 
 def test_an_answer_has_cells_or_a_reason():
