@@ -15,7 +15,7 @@ from experiments.ghosh2024_looks import Sight, features, planes, sights
 from experiments.ghosh2024_parts import AE, PURIFIERS, RETRAINED, SECOND, Parts, part_of
 from experiments.measuring import OBLIVIOUS, TRANSFER
 from experiments.pooling import Query
-from experiments.views import View
+from experiments.views import View, in_255
 from jaxdefense.evaluation import calibration, grad_cam
 from jaxdefense.reporting import (
     Line,
@@ -43,7 +43,7 @@ def figures(view: View, parts: Parts) -> list[tuple[str, str, Any]]:
         parts: what was trained with the first seed, whose images are shown.
     """
     album = Album(view, parts)
-    at = f"eps {view.config.eps:.3g}"
+    at = f"eps {in_255(view.config.eps)}"
     synthetic = " Data that stand in." if parts.study.data.synthetic else ""
     seed = f", first seed, {len(parts.study.examples[1])} test images.{synthetic}"
     bands = f" Bands: 95 % Clopper-Pearson intervals over the images of all seeds.{synthetic}"
@@ -94,7 +94,7 @@ def figures(view: View, parts: Parts) -> list[tuple[str, str, Any]]:
         (
             "active-learning",
             "Active learning: labels for the rest of the training images, clean test images, and "
-            f"FGSM on the classifier of the cycle (eps {view.config.active_eps:.3g}), over all "
+            f"FGSM on the classifier of the cycle (eps {in_255(view.config.active_eps)}), over all "
             f"seeds.{bands}",
             album.learning(),
         ),

@@ -8,7 +8,7 @@ from experiments.ghosh2024_looks import FLAT, PLACES, RESTORED
 from experiments.ghosh2024_parts import PURIFIERS, Parts
 from experiments.measuring import OBLIVIOUS
 from experiments.pooling import Cell, Query
-from experiments.views import View
+from experiments.views import View, in_255
 from jaxdefense.reporting import Table
 
 SAYS = "Mean over seeds (range over seeds)."
@@ -73,7 +73,7 @@ def _errors(view: View, parts: Parts) -> Table:
         "mean grey level": "mean grey", "spread of grey levels": "spread of grey",
     }  # fmt: skip
     caption = (
-        f"Metrics at eps {view.config.eps:.3g}; precision, recall and F1 of class "
+        f"Metrics at eps {in_255(view.config.eps)}; precision, recall and F1 of class "
         f"{parts.study.data.class_names[1]}; ECE over 15 bins; reconstruction: squared error to "
         "the clean image; grey levels (mean and standard deviation, in [0, 1]) of what the CNN "
         "sees."
@@ -86,7 +86,7 @@ def _confusion(view: View, parts: Parts) -> Table:
     pairs = [(i, j) for i in range(2) for j in range(2)]
     columns = [f"{names[i]} taken for {names[j]}" for i, j in pairs]
     metrics = [f"class {i} taken for {j}" for i, j in pairs]
-    caption = f"Confusion matrices at eps {view.config.eps:.3g}: images of one seed."
+    caption = f"Confusion matrices at eps {in_255(view.config.eps)}: images of one seed."
     return _readings(view, caption, columns, metrics)
 
 
@@ -99,9 +99,9 @@ def _separable(view: View) -> Table:
             rows.append((*_told(sighting), *map(reading, cells)))
     caption = (
         "Overlap as a number: area under the ROC curve of a linear probe that tells clean from "
-        f"attacked features (eps {view.config.eps:.3g}; 0.5: overlap, 1: apart), cross-validated "
-        "with both versions of an image in the same fold. Input: pixels; output: pixels behind "
-        f"the autoencoder; penultimate: of the CNN, behind it. {SAYS}"
+        f"attacked features (eps {in_255(view.config.eps)}; 0.5: overlap, 1: apart), "
+        "cross-validated with both versions of an image in the same fold. Input: pixels; output: "
+        f"pixels behind the autoencoder; penultimate: of the CNN, behind it. {SAYS}"
     )
     return Table(caption, ("defence", "attack", "attacker", *PLACES), tuple(rows), 3)
 

@@ -12,7 +12,7 @@ from experiments.measuring import OBLIVIOUS
 from experiments.pooling import Query
 from experiments.publish import Prediction
 from experiments.telling import agreed, at_most, percent, prediction
-from experiments.views import View
+from experiments.views import View, in_255
 
 CLOSE, CLEARLY = 0.05, 0.1
 """Accuracies within the first are equal; what differs by the second is clearly another."""
@@ -118,7 +118,7 @@ def _negative(view: View) -> Prediction:
         for eps in (eps for eps in view.config.radii if eps > 0):
             queries = [view.strongest(only(view), each, eps) for each in (name, "none")]
             if cells := view.cells(*queries):
-                told.append(f"{name} at {255 * eps:.3g}/255, and without it: {percent(*cells)}")
+                told.append(f"{name} at {in_255(eps)}, and without it: {percent(*cells)}")
                 filters = [
                     cell for each in (BLUR, RESAMPLED)
                     if (cell := view.cell(through(each, eps)))
@@ -195,5 +195,5 @@ def _active(view: View) -> Prediction:
         "The paper describes active learning and shows none. Labels where the CNN is uncertain "
         "label the rest better than labels by chance (intervals apart; it has lost its hardest "
         "images to them), test images no worse, and make it no more robust to FGSM at "
-        f"{view.config.active_eps:.3g} (labels for the rest, clean, FGSM).", held, told,
+        f"{in_255(view.config.active_eps)} (labels for the rest, clean, FGSM).", held, told,
     )  # fmt: skip

@@ -23,7 +23,7 @@ from experiments.paper_numbers import Number, of_paper
 from experiments.pooling import Query
 from experiments.publish import Outcome
 from experiments.telling import percent
-from experiments.views import View
+from experiments.views import View, in_255
 from jaxdefense.reporting import Record
 
 TITLE = "Ghosh and Chatterjee 2024: Autoencoder-based denoising for image security (CT slices)"
@@ -96,7 +96,7 @@ def _findings(view: View) -> list[str]:
                 for what, c in zip(asked, cells, strict=True)
             )
             name = "The CNN alone" if defence == "none" else defence[0].upper() + defence[1:]
-            told.append(f"{name} at eps {config.eps:.3g}: {spread} % (range over seeds).")
+            told.append(f"{name} at eps {in_255(config.eps)}: {spread} % (range over seeds).")
     splits = {
         "80/20 split": view.model,
         **{split: f"{view.model}, {split}" for split in SPLITS},
@@ -137,7 +137,7 @@ def _setting(view: View) -> str:
         f"(paper: 1e-4), batches of {given.batch_size}, at most {given.epochs} epochs (paper: 60 "
         f"or 50), {config.denoiser.epochs} for the autoencoder on clean images and with noise of "
         f"sigma {config.sigmas[0]:g} to {config.sigmas[1]:g}, then {again.epochs} on these, FGSM "
-        f"and PGD of {config.met[0]} steps at {config.met[1]:.3g}; PGD of {config.steps} steps "
+        f"and PGD of {config.met[0]} steps at {in_255(config.met[1])}; PGD of {config.steps} steps "
         f"attacks, and {config.suite or 'no suite'}; seeds {', '.join(map(str, config.seeds))}, of "
         f"each {config.n_eval} test images attacked. Active learning: {start} labels and "
         f"{cycles} times {more} more, {active.epochs} epochs of {start + cycles * more} images."

@@ -14,7 +14,7 @@ from experiments.ghosh2024_parts import AE, BORDERS, GROUPED, HALF, PURIFIERS, S
 from experiments.measuring import OBLIVIOUS, TRANSFER
 from experiments.paper_numbers import of_paper
 from experiments.pooling import plain
-from experiments.views import HOW, View, row
+from experiments.views import HOW, View, in_255, row
 from jaxdefense.models import count_parameters
 from jaxdefense.reporting import Table
 
@@ -110,7 +110,7 @@ def _radii(view: View) -> Table:
                 for defence, known in (("none", WHITE_BOX), *WAYS)
             ]
             queries += [view.strongest(only(view), d, eps) for d in ("none", *PURIFIERS)]
-            rows += row(view, (f"{255 * eps:.4g}/255", name), queries, last=3)
+            rows += row(view, (in_255(eps), name), queries, last=3)
     caption = (
         "Figure 3 in numbers: the CNN alone; each autoencoder on the examples of the CNN alone "
         "(oblivious) and attacked through the whole (white-box); the attacker that leaves least. "
@@ -137,7 +137,7 @@ def _controls(view: View) -> Table:
         queries.append(view.query(only(view), name, attack=team.pgd.name, **through))
         rows += row(view, (name,), queries)
     caption = (
-        f"Examples of the CNN alone (eps {eps:.3g}) shown to autoencoders and to what has no "
+        f"Examples of the CNN alone (eps {in_255(eps)}) shown to autoencoders and to what has no "
         "trained one: what a control withstands as well is no merit of the autoencoder. Untrained "
         "AE: random weights, in front of the same CNN, and of one trained behind it (first seed; "
         "for that and the second seed the examples are another network's). Retraining is more "
@@ -150,7 +150,7 @@ def _controls(view: View) -> Table:
         "images",
         "clean",
         *team.printed,
-        f"PGD, white-box, {eps / 2:.3g}",
+        f"PGD, white-box, {in_255(eps / 2)}",
     )
     return Table(caption, header, tuple(rows), 1)
 
@@ -188,7 +188,7 @@ def _active(view: View) -> Table:
     caption = (
         "Active learning: the CNN trained from the start on so many labels, chosen where the last "
         "cycle's CNN is least certain (entropy) or by chance, always for the same number of steps; "
-        f"test images clean and under FGSM at {eps:.3g}; right labels for the images that have "
+        f"test images clean and under FGSM at {in_255(eps)}; right labels for the images that have "
         f"none yet, from which entropy takes the hard ones away. {HOW}"
     )
     header = ("labels", "chosen by", "seeds", "images", "clean", "FGSM", "labelling accuracy")
@@ -199,6 +199,8 @@ LEFT_OUT = """Left out, and why:
 
 - CW and DeepFool, which the paper names beside FGSM and PGD and shows nothing of: PGD with
   restarts, AutoAttack (a part of it in preset small) and Square stand for them.
+- Images of 224 pixels a side, as in the paper, and of 128 (preset paper has these): on two cores
+  all networks of 48 pixels take half an hour.
 - Transfer learning and feature attention, named as further work."""
 
 

@@ -59,8 +59,8 @@ def _controls(view: _View) -> Table:
         "The examples crafted on the bare classifier, at the paper's radii, shown to the trained "
         "autoencoders and to what has none: what a control keeps as well is no merit of the "
         "autoencoder. In front of the untrained one, as of the trained, a classifier is trained "
-        "behind it. "
-        f"{HOW}"
+        "behind it. Of grey images, repeated over three channels, PCA also undoes all that differs "
+        f"between channels, which nothing in clean ones does. {HOW}"
     )
     return Table(caption, ("data set", "shown to", "seeds", "images", "clean", "FGSM", "PGD"),
                  tuple(rows), 2)  # fmt: skip

@@ -1,20 +1,20 @@
 """What `kim2020_revisiting_autoencoders` says: which records answer what, tables, figures."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from experiments.answers import CLEAN, Answer, answers
 from experiments.kim2020_figures import figures, landscape
-from experiments.kim2020_lineup import FAINT, NETS, Lineup, everywhere, lineup, printed
-from experiments.kim2020_parts import AE, CONTROL, CONTROLS, DIFFERENT, PCA, SAME
+from experiments.kim2020_findings import findings
+from experiments.kim2020_lineup import NETS, Lineup, everywhere, lineup
+from experiments.kim2020_parts import AE, CONTROL, CONTROLS, DIFFERENT, SAME
 from experiments.kim2020_predictions import predictions
 from experiments.kim2020_tables import AMPLITUDE, architectures, checks, tables
 from experiments.measuring import Around
 from experiments.paper_numbers import Number, of_paper
 from experiments.pooling import Query
 from experiments.publish import Outcome
-from experiments.telling import percent
 from experiments.views import Measured
 from jaxdefense.reporting import Record
 
@@ -92,7 +92,7 @@ def outcome(
         title=TITLE,
         question="Does an autoencoder in front of a classifier trained behind it withstand "
         "attackers who know it?",
-        findings=_findings(view),
+        findings=findings(view),
         setting=_setting(config, settings, view),
         records=records,
         answers=found,
@@ -187,82 +187,12 @@ def _headline(answer: Answer) -> bool:
     return number.table == "1" and (number.attack, number.eps) in chosen
 
 
-def _findings(view: View) -> list[str]:
-    told = []
-    for dataset, title in view.titles.items():
-        for eps in sorted({255 * eps for eps in printed(dataset)} | {FAINT[dataset]}):
-            asked = (view.strongest(dataset, name, eps / 255) for name in ("none", AE))
-            if cells := view.cells(*asked):
-                told.append(
-                    f"{title} at {eps:.0f}/255, strongest attacker measured: the classifier alone "
-                    f"{percent(cells[0])}, {AE} {percent(cells[1])}{_best(view, dataset, eps)}."
-                )
-    return [*told, *_strangers(view), *_nets(view)]
-
-
-def _best(view: View, dataset: str, eps: float) -> str:
-    """What the best control keeps of an attack that all have met, beside what is deployed."""
-    attack = view.teams[dataset].suite_of_others.name
-    fields: dict[str, Any] = {"attack": attack, "eps": eps / 255, **view.seeds(dataset, PCA)}
-    own = view.query(dataset, AE, **fields)
-    best = Query({**own.fields, "defence": (CONTROL, *CONTROLS)}, best=True)
-    if not (cells := view.cells(own, best)):
-        return ""
-    name, seeds = cells[1].what.partition(":")[0], cells[0].seeds
-    return (
-        f"; under {attack}, which controls met too, {percent(cells[0])} and the best "
-        f"control, {name}, {percent(cells[1])} ({seeds} seed{'s' * (seeds > 1)})"
-    )
-
-
-def _strangers(view: View) -> Iterator[str]:
-    """The black-box half: the paper's examples of substitutes, and Square."""
-    for dataset, title in view.titles.items():
-        eps = max(printed(dataset))
-        knowledge = f"transfer, {DIFFERENT}, with AE"
-        attack = view.teams[dataset].pgd.name
-        fields: dict[str, Any] = {"attack": attack, "eps": eps, "knowledge": knowledge}
-        transferred = [view.query(dataset, d, **fields) for d in ("none", AE, CONTROL)]
-        if cells := view.cells(*transferred):
-            line = (
-                f"{title} at {255 * eps:.0f}/255, PGD examples of a substitute of another "
-                f"architecture with an autoencoder: the classifier alone {percent(cells[0])}, "
-                f"{AE} {percent(cells[1])}, {CONTROL} {percent(cells[2])}"
-            )
-            if cell := view.cell(view.black_box(dataset, AE, eps)):
-                line += f"; of {AE} the strongest black box ({cell.what}) leaves {percent(cell)}"
-            yield f"{line}."
-
-
-def _nets(view: View) -> Iterator[str]:
-    """Table 3."""
-    names = ("joint lambda=0", "joint lambda=4", "alternating gamma=2")
-    if "MNIST" in view.titles and (
-        cells := view.cells(*(view.strongest("MNIST", name, 20 / 255) for name in names))
-    ):
-        left = ", ".join(f"{n} {percent(c)}" for n, c in zip(names, cells, strict=True))
-        yield f"A shared encoder, MNIST at 20/255, strongest: {left}."
-    told = []
-    for kind in ("joint lambda=", "alternating gamma="):
-        trained = sorted(
-            {r.defence for r in view.records if r.defence.startswith(kind)},
-            key=lambda name: float(name.partition("=")[2]),
-        )
-        # Most were trained for the first seed only.
-        few = min(
-            (view.seeds("MNIST", d) for d in trained), key=lambda s: len(s["seed"]), default={}
-        )
-        asked = (view.strongest("MNIST", d, 20 / 255) for d in trained)
-        kept = [view.cell(Query({**q.fields, **few}, weakest=True)) for q in asked]
-        shown = ", ".join(
-            f"{d.removeprefix(kind)}: {percent(c)}" for d, c in zip(trained, kept, strict=True) if c
-        )
-        told += [f"{kind.strip('=')} {shown}"] * bool(shown)
-    if told:
-        yield (
-            f"The same, of seeds that have all: {'; '.join(told)} (the paper's text: a lambda "
-            "above 4 and a gamma above 2 hurt)."
-        )
+_GROUPS = {
+    "hardened": "adversarial training", "readings": "other readings of AE-C",
+    "controls": "further controls", "smoothed": "temperature and GCE", "nets": "table 3",
+    "substitutes": "substitutes",
+}  # fmt: skip
+"""What `Setting.once` names, in words."""
 
 
 def _setting(config: Any, settings: Mapping[str, Any], view: View) -> str:
@@ -270,7 +200,7 @@ def _setting(config: Any, settings: Mapping[str, Any], view: View) -> str:
         f"{name}: {s.model}" + (f" of width {s.width}" if s.width else "")
         + f", autoencoder {s.autoencoder_widths}, substitute {s.substitute}"
         + (f" of width {s.substitute_width}" if s.substitute_width else "")
-        + f", {s.n_train or 'all'} training images"
+        + f", {s.n_train or 'all'} training images, shifted by up to {s.classifier.shift} pixels"
         + (
             f" ({s.n_other} for autoencoders and further networks)" if s.n_other else ""
         )
@@ -280,11 +210,13 @@ def _setting(config: Any, settings: Mapping[str, Any], view: View) -> str:
             f"{s.hardening.epochs} epochs each" if "hardened" in (*s.every, *s.once) else ""
         )
         + f", {s.n_eval} attacked of each seed; for the first"
-        f" seed only: {', '.join(s.once) or 'nothing'}"
+        f" seed only: {', '.join(_GROUPS[name] for name in s.once) or 'nothing'}; PGD of {s.steps} "
+        f"steps of {s.step_size:g} of the radius"
         for name, s in settings.items() if name in view.titles
     )  # fmt: skip
     return (
-        f"Seeds {', '.join(map(str, config.seeds))}. {networks}. CW and "
+        f"Seeds {', '.join(map(str, config.seeds))}. {networks}. What is trained at a temperature "
+        "is tested at 1. CW and "
         "DeepFool are unbounded: their accuracies are failures of the attack, and the norms are "
         "told in a table. Lambda weighs the mean squared error of a pixel: 784 and 3136 are what 1 "
         "and 4 would be of a sum. The paper's substitute on CIFAR-10 is ResNet-110, its VGG-16 of "

@@ -91,6 +91,11 @@ class View(Measured):
         return dataclasses.replace(query, fields={**query.fields, "seed": self.config.seeds[0]})
 
 
+def in_255(eps: float) -> str:
+    """A radius in steps of an 8-bit image, such as ``8/255``."""
+    return f"{255 * eps:.3g}/255"
+
+
 def text(cell: Cell | None, named: bool = False) -> str:
     """A cell of a table; named after its attack where several may have answered."""
     if cell is None:
