@@ -44,7 +44,8 @@ def figures(view, first: Parts) -> Figures:
     found = [
         (
             "curves",
-            "Accuracy against radius in units of pixels in [0, 1]: PGD-10 on examples crafted "
+            "(The paper has no figures.) Accuracy against radius in units of pixels in [0, 1]: "
+            "PGD-10 on examples crafted "
             "once on the initial network (static), and through all that is scored (white-box); the "
             "strongest attacker. Bands: 95 % Clopper-Pearson intervals over the images of all "
             f"seeds.{about}",
