@@ -46,8 +46,8 @@ FORETOLD = (
 
 _NAMED = {
     r"quick": "APGD of 25 steps on the cross-entropy, then on targeted DLR towards 3 classes",
-    r"autoattack": "its authors' standard version",
-    r"autoattack-rand-.*": "its authors' version for random defences",
+    r"autoattack": "AutoAttack in its standard version",
+    r"autoattack-rand-.*": "AutoAttack in its version for random defences",
     r"(?:pgd|bim|mifgsm)-(\d+)": "{} steps",
     r"pgd-(\d+)x(\d+)": "{} steps, {} restarts",
     r".*-eot-(\d+)": "gradients are means of {} draws",
