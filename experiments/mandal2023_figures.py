@@ -60,7 +60,8 @@ def figures(view, first: Mapping[str, Parts]) -> Figures:
                 f"figure-6-{stem}",
                 f"Figure 6: {title}, clean images and examples crafted on the classifier alone, "
                 "each with what the autoencoder for it makes of it and what the classifier says to "
-                "that.",
+                "that. The edge at the right and below is the published architecture's: the first "
+                "of its transposed convolutions reaches one row and one column by its bias only.",
                 album.restored(team.fgsm, team.pgd),
             ),
             *(
