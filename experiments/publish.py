@@ -96,7 +96,8 @@ def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
         The page, ``README.md``.
     """
     results = ensure_folder(folder / "results")
-    meta = _meta(PAPERS[outcome.paper], config, results / RECORDS, studies.spent(folder))
+    spent, count = studies.spent(folder), len(outcome.records)
+    meta = _meta(PAPERS[outcome.paper], config, results / RECORDS, spent, count)
     write_json(results / RECORDS, list(outcome.records), meta)
     told = {
         "meta": meta,
@@ -117,15 +118,15 @@ def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
     return page
 
 
-def _meta(script: str, config: Any, path: Path, seconds: float) -> dict[str, Any]:
+def _meta(script: str, config: Any, path: Path, seconds: float, count: int) -> dict[str, Any]:
     device, commit = jax.devices()[0], _commit()
     settings = dataclasses.asdict(config)
     for name in ("data_dir", "output"):  # say where, not what
         settings.pop(name, None)
     settings = json.loads(json.dumps(settings))
     with contextlib.suppress(DataError, OSError):
-        _, before = read_json(path)
-        if before.get("config") == settings:
+        found, before = read_json(path)
+        if before.get("config") == settings and len(found) == count:
             # What draws again measures nothing.
             seconds, commit = before["wall_seconds"], before.get("commit", "")
     return {
