@@ -6,6 +6,7 @@ A script says for each number which records answer it; here they are found, pool
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from experiments.paper_numbers import Number
 from experiments.pooling import Cell, Query, find
@@ -61,9 +62,9 @@ def answers(
             reasons[number] = LOST
 
     def told(number: Number) -> str:
-        bare = _bare(number, found)
-        without = None if bare is None else found[bare]
-        return judge(number, found[number], without, _clean(number, found), bare)
+        bare = without(number, found)
+        cells = None if bare is None else found[bare]
+        return judge(number, found[number], cells, _clean(number, found), bare)
 
     return [Answer(n, cells, told(n), reasons.get(n, "")) for n, cells in found.items()]
 
@@ -77,8 +78,13 @@ def _clean(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Mappin
     return next(clean, None)
 
 
-def _bare(number: Number, found: Mapping[Number, Mapping[str, Cell]]) -> Number | None:
-    """The same number without a defence."""
+def without(number: Number, found: Mapping[Number, Mapping[str, Any]]) -> Number | None:
+    """The same number without a defence.
+
+    Args:
+        number: the one with it; itself without a defence, there is none.
+        found: cells of every number.
+    """
     if is_undefended(number):
         return None
     same = lambda n: (n.dataset, n.attack, n.eps, n.metric)

@@ -150,7 +150,7 @@ def _attacked(team: Lineup, config: Any, parts: Parts) -> Iterator[Record]:
     for name in (BLUR, RESAMPLED):
         whole = parts.controls[name]
         yield from through(study, model, team.pgd, whole, {name: whole}, faint)
-        for each in team.suite:
+        for each in (*team.suite, *team.further):
             yield from curve(study, model, name, each, whole, faint)
     for name, deployed in parts.defended.items():
         for each in team.printed.values() if name != "none" else ():

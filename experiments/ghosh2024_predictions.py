@@ -111,6 +111,7 @@ def _negative(view: View) -> Prediction:
     ]
     both = [cell.value for cell in view.cells(*counts) or ()]
     share = max(both) / sum(both) if both else 0.0
+    one_class = f" ({100 * share:.1f} % of the attacked images are of one class)" if both else ""
     through = lambda name, eps: view.query(
         only(view), name, weakest=True, norm="linf", eps=eps, knowledge=WHITE_BOX
     )
@@ -130,8 +131,7 @@ def _negative(view: View) -> Prediction:
     return prediction(
         "The negative finding is right: against an attacker who knows it neither autoencoder "
         "leaves more than 5 points above the best of the CNN alone, of it behind a filter (where "
-        "these were attacked) and of one answer for all "
-        f"({100 * share:.1f} % of the attacked images are of one class), at any radius.",
+        f"these were attacked) and of one answer for all{one_class}, at any radius.",
         held, told,
     )  # fmt: skip
 

@@ -141,7 +141,7 @@ def _others(view) -> Prediction:
         pairs = ", ".join(
             f"{number.model} {percent(cell)} (printed {number.value})" for number, cell in searched
         )
-        told.append(f"of ResNet-20's PGD examples, with nothing in front, {pairs}")
+        told.append(f"of ResNet-20's PGD examples as coded, with nothing in front, {pairs}")
         # Where ours take over fewer of each other's examples, their transfer is not the paper's.
         if any(cell.value - number.fraction > CLEARLY for number, cell in searched):
             held.append(None)
@@ -160,12 +160,11 @@ def _searched(view) -> list[tuple[Number, Cell]]:
     """Networks of the model search with nothing in front, as printed and as measured."""
     found = []
     for number in of_paper("1"):
-        asked = (number.table, number.defence, number.attack)
-        if asked == ("model-search", BARE, "pgd10") and number.model != RESNET:
-            fields = {"attack": view.attack("pgd"), "knowledge": TRANSFER, "eps": EPS}
-            if number.model in view.trained and (
-                cell := view.cell(view.query(number.model, BARE, **fields))
-            ):
+        about = (number.table, number.defence, number.attack)
+        if about == ("model-search", BARE, "pgd10") and number.model != RESNET:
+            # Attacked and scored as printed, by the public code.
+            asked = view.transferred(number.model, BARE, "pgd", coded=True)
+            if number.model in view.trained and (cell := view.cell(asked)):
                 found.append((number, cell))
     return found
 
@@ -173,9 +172,9 @@ def _searched(view) -> list[tuple[Number, Cell]]:
 def _strangers(view) -> Prediction:
     held, told = [], []
     for name in view.trained:
-        behind, knowledge = (AE, ANOTHER) if name == RESNET else (RESNETS_AE, TRANSFER)
+        front, knowledge = (AE, ANOTHER) if name == RESNET else (RESNETS_AE, TRANSFER)
         fields = {"attack": view.attack("pgd"), "knowledge": knowledge, "eps": EPS}
-        if cells := view.cells(*(view.query(name, each, **fields) for each in (BARE, behind))):
+        if cells := view.cells(*(view.query(name, each, **fields) for each in (BARE, front))):
             without, behind = cells
             told.append(f"{TITLES[name]}: {percent(*cells)} of {behind.n}")
             saved = behind.value > without.value + CLOSE

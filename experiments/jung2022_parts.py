@@ -18,10 +18,11 @@ PCA = f"PCA {COMPONENTS}"
 SECOND, UNTRAINED = "second seed", "untrained AE"
 CONTROLS = (SECOND, "blur", "half size", "JPEG 50", "3 bits", PCA, UNTRAINED)
 """What has no trained autoencoder."""
-FAINT = {"TMNIST": 0.02, "Fingers": 0.01, "TrafficSign": 0.005}
-"""Radii at which PGD through an autoencoder leaves most, beside the bare classifier."""
 SMOOTH = ("blur", "half size", PCA, UNTRAINED)
 """Of these, purifiers with gradients, which can be attacked through the whole."""
+FAINT = {"TMNIST": 0.02, "Fingers": 0.01, "TrafficSign": 0.005}
+"""L-inf radii, pixels in [0, 1], at which the autoencoders of preset small gained most over the
+bare classifier."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """What should break in Jung et al. 2022, and what did: how it is told from the numbers."""
 
-import dataclasses
 import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -12,7 +11,7 @@ from experiments.measuring import OBLIVIOUS
 from experiments.paper_numbers import radii
 from experiments.pooling import Cell, Query, find
 from experiments.publish import Prediction
-from experiments.telling import compare, percent, prediction
+from experiments.telling import by_seed, compare, percent, prediction
 from experiments.verdicts import CLOSE
 from jaxdefense.reporting import Record
 
@@ -62,7 +61,7 @@ def predictions(
         Query({"dataset": title, "model": model, "defence": SECOND, "attack": f"pgd-{steps}",
                "knowledge": OBLIVIOUS, "norm": "linf", "eps": radii("0", dataset, "pgd")[0]}),
     )  # fmt: skip
-    limit = Cell(0.05, 0, 0, 0, 0, 0, 0, "", synthetic=False)
+    limit = _limit(0.05, config.seeds)
     predict(
         "Fingers, 0.1: on examples crafted on the bare classifier PGD fools the defences less "
         "often than FGSM.",
@@ -126,7 +125,7 @@ def predictions(
         ],
     )  # fmt: skip
     if config.cw is not None:
-        hundredth = dataclasses.replace(limit, value=0.01)
+        hundredth = _limit(0.01, config.seeds)
         predict(
             '"Any kind of attack": CW without a radius leaves at most 1 % behind either '
             "autoencoder.",
@@ -140,6 +139,12 @@ def predictions(
     return made
 
 
+def _limit(value: float, seeds: Sequence[int]) -> Cell:
+    """A number that every seed is compared with."""
+    each = dict.fromkeys(seeds, value)
+    return Cell(value, 0, 0, 0, 0, 0, 0, "", synthetic=False, by_seed=each)
+
+
 def _told(
     name: str, cell: Cell, other_name: str, other: Cell, relation: Callable[[float, float], bool]
 ) -> str:
@@ -147,9 +152,7 @@ def _told(
     text = f"{name} {100 * cell.value:.1f}, {other_name} {percent(other)}"
     if compare(relation, cell, other) is not None:
         return text
-    both = ((v, other.by_seed[s]) for s, v in cell.by_seed.items() if s in other.by_seed)
-    pairs = ", ".join(f"{100 * one:.1f} and {100 * two:.1f}" for one, two in both)
-    return f"{text} (by seed {pairs})"
+    return f"{text} (by seed {by_seed(cell, other)})"
 
 
 def _both(

@@ -9,7 +9,7 @@ import numpy as np
 
 from experiments.answers import Answer, answers
 from experiments.jung2022_figures import figures
-from experiments.jung2022_parts import CONTROLS, PURIFIERS, SMOOTH, UNTRAINED, Parts
+from experiments.jung2022_parts import CONTROLS, FAINT, PURIFIERS, SMOOTH, UNTRAINED, Parts
 from experiments.jung2022_predictions import predictions
 from experiments.jung2022_tables import tables
 from experiments.measuring import OBLIVIOUS
@@ -17,8 +17,7 @@ from experiments.paper_numbers import Number, of_paper
 from experiments.pooling import Query, find
 from experiments.publish import Outcome
 from experiments.telling import compare, percent
-from experiments.verdicts import CLOSE
-from jaxdefense import Frozen, Purified, models
+from jaxdefense import Frozen, Purified, attacks, linf, models
 from jaxdefense.evaluation.expense import flops, latency, parameters
 from jaxdefense.reporting import Record, Table
 from jaxdefense.typing import Classifier
@@ -64,7 +63,7 @@ def outcome(
         title="U-Autoencoder (Jung, Ham, Song and Moon 2022)",
         question="Does a U-shaped autoencoder in front of a classifier withstand attacks it never "
         "saw?",
-        findings=_findings(found, records, titles, model, config.steps),
+        findings=_findings(config, found, records, titles, model),
         setting=_setting(config, model),
         records=records,
         answers=found,
@@ -110,8 +109,8 @@ def _ask(number: Number, titles: Mapping[str, str], model: str, steps: int) -> A
 
 
 def _findings(
-    found: Sequence[Answer], records: Sequence[Record], titles: Mapping[str, str], model: str,
-    steps: int,
+    config: Any, found: Sequence[Answer], records: Sequence[Record], titles: Mapping[str, str],
+    model: str,
 ) -> list[str]:  # fmt: skip
     told = []
     for answer in found:
@@ -129,7 +128,7 @@ def _findings(
         if last := cells.get("strongest"):
             parts.append(f"against the strongest ({last.what}) {100 * last.value:.1f} %")
         told.append(", ".join(parts) + f": {answer.verdict}.")
-    return [*told, *_skips(found, titles), *_gains(records, titles, model, steps)]
+    return [*told, *_skips(found, titles), *_gains(config, records, titles, model)]
 
 
 def _skips(found: Sequence[Answer], titles: Mapping[str, str]) -> Iterator[str]:
@@ -145,48 +144,45 @@ def _skips(found: Sequence[Answer], titles: Mapping[str, str]) -> Iterator[str]:
             if len(cells) == len(PURIFIERS):
                 printed = " and ".join(f"{a.number.value}" for a in pair)
                 more = compare(operator.gt, cells[1], cells[0])
-                seeds = {True: "more", False: "no more", None: "seeds disagree"}[more]
-                told.append(f"{attack} {percent(*cells)}, {seeds} (printed {printed})")
+                said = {True: "more", False: "no more", None: "seeds disagree"}[more]
+                said += " (1 seed)" * (cells[0].seeds == 1)
+                told.append(f"{attack} {percent(*cells)}, {said} (printed {printed})")
         if told:
             names = " and ".join(PURIFIERS)
             yield f"{dataset}, {names} as the paper attacks: {'; '.join(told)}."
 
 
 def _gains(
-    records: Sequence[Record], titles: Mapping[str, str], model: str, steps: int
+    config: Any, records: Sequence[Record], titles: Mapping[str, str], model: str
 ) -> Iterator[str]:
-    """Where an autoencoder gains most against PGD through the whole, by the strongest of all."""
+    """Where an autoencoder gains over the bare classifier through the whole: at faint radii."""
+    attacks_there = [f"pgd-{config.steps}"]
+    if config.suite_of_faint is not None:
+        attacks_there.append(attacks.SUITES[config.suite_of_faint](linf).name)
+    names = ("no defence", *PURIFIERS)
     for dataset, title in titles.items():
-        same = {"dataset": title, "model": model, "attack": f"pgd-{steps}", "norm": "linf"}
-        grid = sorted({r.eps for r in records if (r.dataset, r.attack) == (title, same["attack"])})
-        left = {
-            eps: [find(records, Query({**same, "knowledge": "white-box", "eps": eps, "defence": d}))
-                  for d in ("none", *PURIFIERS)]
-            for eps in grid
-        }  # fmt: skip
-        known = {eps: [c.value for c in cells if c] for eps, cells in left.items() if all(cells)}
-        gains = {eps: max(values[1:]) - values[0] for eps, values in known.items()}
-        eps = max(gains, key=gains.__getitem__, default=0.0)
-        if gains.get(eps, 0.0) > CLOSE:
-            names = ("no defence", *PURIFIERS)
-            for attack in dict.fromkeys((same["attack"], "quick")):
-                fields = {**same, "attack": attack, "knowledge": "white-box", "eps": eps}
-                asked = (Query({**fields, "defence": d}) for d in ("none", *PURIFIERS))
-                cells = [find(records, query) for query in asked]
-                if not all(cells):
-                    continue
-                control = find(records, Query({**fields, "defence": SMOOTH}, best=True))
-                kept = ", ".join(
-                    f"{n} {percent(cell)}" for n, cell in zip(names, cells, strict=True) if cell
-                )
-                best = "no control was attacked there, so whose merit that is stays open"
-                if control:
-                    name = control.what.partition(":")[0]
-                    best = f"the best control, {name}, {percent(control)}"
-                yield (
-                    f"{dataset}, {attack} through the whole, where an autoencoder gains most, at "
-                    f"{eps:g}: {kept}; {best}."
-                )
+        told = []
+        for attack in attacks_there:
+            fields = {"dataset": title, "model": model, "attack": attack, "norm": "linf",
+                      "knowledge": "white-box", "eps": FAINT[dataset]}  # fmt: skip
+            asked = (Query({**fields, "defence": d}) for d in ("none", *PURIFIERS))
+            cells = [cell for query in asked if (cell := find(records, query))]
+            if len(cells) < len(names):
+                continue
+            kept = ", ".join(
+                f"{name} {percent(cell)}" for name, cell in zip(names, cells, strict=True)
+            )
+            control = find(records, Query({**fields, "defence": SMOOTH}, best=True))
+            best = "no control was attacked"
+            if control:
+                name = control.what.partition(":")[0]
+                best = f"the best control, {name}, {percent(control)}"
+            told.append(f"{attack}: {kept}; {best}")
+        if told:
+            yield (
+                f"{dataset} at {FAINT[dataset]:g}, the radius at which autoencoders gain most, "
+                f"through the whole, {'. '.join(told)}."
+            )
 
 
 def _setting(config: Any, model: str) -> str:
@@ -218,9 +214,10 @@ def _expenses(config: Any, first: Mapping[str, Parts]) -> Table:
             f"{flops(deployed, one.shape) / 1e6:.1f}", f"{1e3 * times[name, 1]:.2f}",
             f"{1e3 * times[name, 64] / 64:.2f}",
         ))  # fmt: skip
-    for name, untrained in _as_published(config, parts):
+    wide = dict(_as_published(config, parts))
+    for name, untrained in wide.items():
         size = f"{parameters(untrained):,}", f"{flops(untrained, one.shape) / 1e6:.1f}"
-        rows.append((f"{name}, width {PUBLISHED[0]}", *size, "-", "-"))
+        rows.append((name, *size, "-", "-"))
     more = [
         f"{100 * (count('U-AE') / count('none') - 1):+.0f} % of {what}"
         for what, count in (
@@ -237,10 +234,16 @@ def _expenses(config: Any, first: Mapping[str, Parts]) -> Table:
         f"What the defence costs at test time ({parts.model}, autoencoders of width "
         f"{config.autoencoder_width}; {jax.devices()[0].device_kind}): parameters, millions of "
         "operations an image, milliseconds an image alone and in a batch of 64 (median of 30, "
-        "the least of three times); of the paper's width, counted and not timed. "
-        f'The paper claims "no additional time complexities"; to a classifier of this width the '
+        "the least of three times). "
+        f'The paper claims "no additional time complexities"; to the classifier of this run the '
         f"U-AE adds {' and '.join(more)}, and {waits} of the time."
     )
+    if wide:
+        counts = [parameters(each) for each in wide.values()]
+        caption += (
+            f" To one of the paper's width ({PUBLISHED[0]}, an autoencoder of {PUBLISHED[1]}; "
+            f"counted, not timed) {100 * (counts[1] / counts[0] - 1):+.1f} % of parameters."
+        )
     header = ("model", "parameters", "MFLOP", "ms, batch 1", "ms, batch 64")
     return Table(caption, header, tuple(rows), left=1)
 
@@ -253,14 +256,23 @@ def _as_published(config: Any, parts: Parts) -> Iterator[tuple[str, Classifier]]
     """Classifier and whole of the paper's size, untrained, where the run's are others."""
     if (config.width, config.autoencoder_width) == PUBLISHED:
         return
-    shape, key = parts.study.data.image_shape, jax.random.key(0)
+    data, key = parts.study.data, jax.random.key(0)
+    shape, classes = data.image_shape, data.num_classes
     wide, front = (
-        models.build(name, width=width)
-        for name, width in zip((config.model, PURIFIERS["U-AE"]), PUBLISHED, strict=True)
+        models.build(name, width=width, **given)
+        for name, width, given in zip(
+            (config.model, PURIFIERS["U-AE"]),
+            PUBLISHED,
+            ({"num_classes": classes}, {}),
+            strict=True,
+        )
     )
     net = Frozen(wide, models.initialize(wide, key, shape))
-    yield "no defence", net
-    yield "U-AE", Purified(Frozen(front, models.initialize(front, key, shape)), net)
+    yield f"no defence, width {PUBLISHED[0]}", net
+    yield (
+        f"U-AE, widths {PUBLISHED[0]} and {PUBLISHED[1]}",
+        Purified(Frozen(front, models.initialize(front, key, shape)), net),
+    )
 
 
 def _architecture(config: Any) -> str:

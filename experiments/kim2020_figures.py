@@ -62,8 +62,7 @@ _SECOND = (
 _FOURTH = (
     "Figure 4: white-box attacks on classifiers trained on clean images (C, AE-C) and "
     "adversarially (advC, AE + advC). Of the paper's curves only those of C and AE-C have printed "
-    "points (table 1). At the largest radius stronger attackers leave less than PGD, see the table "
-    "of every network."
+    "points (table 1). What stronger attackers leave stands in the table of every network."
 )
 
 

@@ -27,10 +27,11 @@ def _on_top(view) -> Iterator[str]:
     """Figure 2: the autoencoder in front of a classifier trained with another loss."""
     for dataset, title in view.titles.items():
         for eps in sorted({FAINT[dataset], 255 * printed(dataset)[0]}):
-            told = []
+            told, seeds = [], view.seeds(dataset, next(iter(SMOOTHED)))
             for bare, behind in [("none", AE), *((n, f"{AE}, {n}") for n in SMOOTHED)]:
                 pair = (view.strongest(dataset, name, eps / 255) for name in (bare, behind))
-                if cells := view.cells(*pair):
+                same = (Query({**query.fields, **seeds}, weakest=True) for query in pair)
+                if cells := view.cells(*same):
                     loss = "cross-entropy" if bare == "none" else bare
                     told.append(f"{loss} {percent(*cells)}")
             if len(told) > 1:
@@ -100,8 +101,9 @@ def _nets(view) -> Iterator[str]:
             f"{d.removeprefix(kind)}: {percent(c)}" for d, c in zip(trained, kept, strict=True) if c
         )
         told += [f"{kind.strip('=')} {shown}"] * bool(shown)
+        count = next((cell.n for cell in kept if cell), 0)
     if told:
         yield (
-            f"The same, of seeds that have all: {'; '.join(told)} (the paper's text: a lambda "
-            "above 4 and a gamma above 2 hurt)."
+            f"The same of every lambda and gamma, of the seeds that have all ({count} images): "
+            f"{'; '.join(told)} (the paper's text: a lambda above 4 and a gamma above 2 hurt)."
         )

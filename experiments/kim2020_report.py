@@ -200,10 +200,11 @@ def _setting(config: Any, settings: Mapping[str, Any], view: View) -> str:
         f"{name}: {s.model}" + (f" of width {s.width}" if s.width else "")
         + f", autoencoder {s.autoencoder_widths}, substitute {s.substitute}"
         + (f" of width {s.substitute_width}" if s.substitute_width else "")
-        + f", {s.n_train or 'all'} training images, shifted by up to {s.classifier.shift} pixels"
+        + f", {s.n_train or 'all'} training images"
         + (
             f" ({s.n_other} for autoencoders and further networks)" if s.n_other else ""
         )
+        + f", for classifiers shifted by up to {s.classifier.shift} pixels"
         + (
             f", hardened by PGD-{s.hardening_steps} at "
             f"{' then '.join(f'{eps:g}' for eps in s.hardening_eps)}/255 in "
@@ -214,11 +215,12 @@ def _setting(config: Any, settings: Mapping[str, Any], view: View) -> str:
         f"steps of {s.step_size:g} of the radius"
         for name, s in settings.items() if name in view.titles
     )  # fmt: skip
+    groups = {name for s in settings.values() for name in (*s.every, *s.once)}
+    sums = ": 784 and 3136 are what 1 and 4 would be of a sum" * (784 in config.lambdas)
     return (
-        f"Seeds {', '.join(map(str, config.seeds))}. {networks}. What is trained at a temperature "
-        "is tested at 1. CW and "
-        "DeepFool are unbounded: their accuracies are failures of the attack, and the norms are "
-        "told in a table. Lambda weighs the mean squared error of a pixel: 784 and 3136 are what 1 "
-        "and 4 would be of a sum. The paper's substitute on CIFAR-10 is ResNet-110, its VGG-16 of "
-        "width 64."
+        f"Seeds {', '.join(map(str, config.seeds))}. {networks}. "
+        + "What is trained at a temperature is tested at 1. " * ("smoothed" in groups)
+        + "CW and DeepFool are unbounded: their accuracies are failures of the attack, and the "
+        f"norms are told in a table. Lambda weighs the mean squared error of a pixel{sums}. The "
+        "paper's substitute on CIFAR-10 is ResNet-110, its VGG-16 of width 64."
     )

@@ -117,9 +117,9 @@ def _queries(view) -> Table:
                     about = (dataset, defence, f"{255 * eps:.0f}/255")
                     rows.append(_row(view, about, queries, last=1))
     caption = (
-        "Attacks without gradients and with: where those without leave less than the strongest of "
-        "those with, gradients are masked (FGSM may leave more than either: one step is too weak, "
-        f"not blind). {HOW}"
+        "Attacks without gradients and with: where those without leave less than PGD, gradients "
+        "are masked (FGSM may leave more than either: one step is too weak, not blind). Strongest: "
+        f"of all attackers. {HOW}"
     )
     names = [a.name for team in view.teams.values() for a in team.queries][:2]
     header = ("data set", "defence", "radius", "seeds", "images", *names, "FGSM", "PGD",

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from experiments.verdicts import MATCHED, OUT_OF_REACH, QUOTED
+from experiments.verdicts import MATCHED, OUT_OF_REACH
 from jaxdefense.reporting import Record
 
 LEGEND = (
@@ -19,11 +19,11 @@ LEGEND = (
     "the same (below eps 0.5, from where all images can be the same grey); *no gain* where no "
     "more is left than without it, yet what is printed, or more than 5 % and than such an "
     "answer gets; else *broken*; *undefended already* so many points, where the noise leaves "
-    "our undefended network that much less than the paper's, or (beside *holds* and "
-    "*weakened*) the attack that much more; *too few images* where it leaves nothing and the "
-    "images are too few to tell that from what is printed; "
-    f"*{MATCHED}* (beside *holds* and *weakened*) where the best control has no less left of "
-    f"the paper's attacker; *{QUOTED}* "
+    "our undefended network that much less than the paper's (with a gain, unless *no gain* is "
+    "added), or (beside *holds* and *weakened*) the attack that much more; *too few images* where "
+    "it leaves nothing and the images are too few to tell that from what is printed; "
+    f"*{MATCHED}* (beside *holds*, *weakened* and, of noise that leaves something, *undefended "
+    "already*) where the best control has no less left of the paper's attacker; *{QUOTED}* "
     "what the paper has from others, of whose radius nothing is known; "
     f"*{OUT_OF_REACH}* where our smaller network and its defence have less on clean images "
     "than the paper prints on attacked ones, so that *holds* was out of reach; "
@@ -50,11 +50,14 @@ _NAMED = {
     r"autoattack-rand-.*": "AutoAttack in its version for random defences",
     r"(?:pgd|bim|mifgsm)-(\d+)": "{} steps",
     r"pgd-(\d+)x(\d+)": "{} steps, {} restarts",
-    r".*-eot-(\d+)": "gradients are means of {} draws",
+    r"pgd-(\d+)-step-([\d.]+)": "{} steps of {}",
+    r"pgd-(\d+)-eot-(\d+)": "{} steps, whose gradients are means of {} draws",
+    r"pgd-(\d+)-bpda": "{} steps, past the search as if it changed nothing",
     r"square-(\d+)": "{} queries",
     r"spsa-(\d+)x(\d+)": "{} steps, of two queries at {} samples each",
     r"cw-(\d+)x(\d+)": "{} searches of {} steps",
-    r"(?:ddn|deepfool|latent)-(\d+)": "at most {} steps",
+    r"deepfool-(\d+)": "at most {} steps",
+    r"(?:ddn|latent)-(\d+)": "{} steps",
 }
 """Names of attacks -> what they say, which one sees by the first that has such a name."""
 

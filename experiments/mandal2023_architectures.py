@@ -54,8 +54,8 @@ LEFT_OUT = """Left out, and why:
   line in the paper ("transfer learning") without a number of its own.
 - L-BFGS, JSMA, one-pixel, GeoDA and defensive distillation, named in passing: other norms or no
   autoencoder; no number is printed.
-- AutoAttack `rand` on the autoencoders for FGSM, in preset `small`: on those for PGD, APGD that
-  differentiates them without their noise (`quick-noiseless`) leaves as little, for a fraction.
+- AutoAttack `rand` on the autoencoders for FGSM, in preset `small`: its time. A part of the
+  standard version differentiates all autoencoders without their noise.
 - On Fashion-MNIST, in preset `small`: VGG-16 as published, autoencoders without noise, with ReLU,
   skips or half clean images, the untrained one, BIM, least-likely targets, DDN, CW.
 - A Bayesian autoencoder: the paper's further work."""

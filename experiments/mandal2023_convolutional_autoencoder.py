@@ -88,7 +88,8 @@ class Config:
     adaptive_restarts: int = 1
     """of PGD on means over draws"""
     suite: str | None = "quick"
-    """AutoAttack's version for the classifier alone; none in preset smoke"""
+    """AutoAttack's version for the classifier alone, controls that do not draw, and autoencoders
+    that are differentiated without their noise; none in preset smoke"""
     rand: tuple[str, ...] = ("PGD-AE",)
     """autoencoders that AutoAttack's version for random defences attacks, from their radius on"""
     queries: int = 300

@@ -22,7 +22,7 @@ class Lineup:
             step ends, even where that is no better than the clean image.
         leaks: FGSM with other labels than the true one.
         free: PGD as it is used today, for what does not draw.
-        suite: AutoAttack or a part of it, for the classifier alone.
+        suite: AutoAttack or a part of it, for what does not draw.
         fgsm_mean, pgd_mean: FGSM and PGD on the mean over draws of a random defence (EOT).
         noiseless: PGD and `suite` on the defence without its noise.
         grey: moves every image towards the same grey.

@@ -188,8 +188,11 @@ def _seconds(view) -> Prediction:
             )
             if cells := view.cells(*queries):
                 alone, batch = (cell.value for cell in cells)
-                told.append(f"{name}: {alone:.2g} s an image alone, {batch:.2g} s for 64")
-                held.append(alone > 2 * batch / 64)
+                each = batch / 64
+                told.append(
+                    f"{name}: {alone:.2g} s an image alone, {batch:.2g} for 64, {each:.2g} each"
+                )
+                held.append(alone > 2 * each)
     return prediction(
         "Latency depends on what is counted: an image alone takes more than twice its share of a "
         "batch of 64, and the paper compares one with the other: it prints 0.008 s for its "

@@ -96,8 +96,8 @@ def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
         The page, ``README.md``.
     """
     results = ensure_folder(folder / "results")
-    spent, count = studies.spent(folder), len(outcome.records)
-    meta = _meta(PAPERS[outcome.paper], config, results / RECORDS, spent, count)
+    spent, cells = studies.spent(folder), set(map(_cell, outcome.records))
+    meta = _meta(PAPERS[outcome.paper], config, results / RECORDS, spent, cells)
     write_json(results / RECORDS, list(outcome.records), meta)
     told = {
         "meta": meta,
@@ -118,7 +118,7 @@ def publish(outcome: Outcome, config: Any, folder: Path) -> Path:
     return page
 
 
-def _meta(script: str, config: Any, path: Path, seconds: float, count: int) -> dict[str, Any]:
+def _meta(script: str, config: Any, path: Path, seconds: float, cells: set) -> dict[str, Any]:
     device, commit = jax.devices()[0], _commit()
     settings = dataclasses.asdict(config)
     for name in ("data_dir", "output"):  # say where, not what
@@ -126,7 +126,7 @@ def _meta(script: str, config: Any, path: Path, seconds: float, count: int) -> d
     settings = json.loads(json.dumps(settings))
     with contextlib.suppress(DataError, OSError):
         found, before = read_json(path)
-        if before.get("config") == settings and len(found) == count:
+        if before.get("config") == settings and set(map(_cell, found)) == cells:
             # What draws again measures nothing.
             seconds, commit = before["wall_seconds"], before.get("commit", "")
     return {
@@ -138,6 +138,12 @@ def _meta(script: str, config: Any, path: Path, seconds: float, count: int) -> d
         "versions": versions(),
         "config": settings,
     }
+
+
+def _cell(record: Record) -> tuple[Any, ...]:
+    """Which cell a record is of, whatever was measured there."""
+    about = (record.dataset, record.model, record.defence, record.attack, record.knowledge)
+    return (*about, record.norm, record.eps, record.metric, record.seed)
 
 
 def _commit() -> str:

@@ -33,22 +33,24 @@ def side_by_side(found: Sequence[Answer]) -> Table:
 
 def undefended(found: Sequence[Answer]) -> Table | None:
     """Every classifier with nothing in front and no attack, seed by seed, beside the printed."""
-    rows = []
+    rows: dict[tuple[str, ...], tuple[str, ...]] = {}
     for answer in found:
-        number, cell = answer.number, answer.cells.get("as attacked")
-        if cell and is_undefended(number) and (number.attack, number.metric) == _CLEAN:
+        number = answer.number
+        cell = answer.cells.get("corrected", answer.cells.get("as attacked"))
+        bare = is_undefended(number) or number.defence == "no attack"
+        untouched = number.attack == "none" or number.eps == "0"
+        if cell and bare and untouched and is_accuracy(number.metric):
             seeds = ", ".join(f"{100 * value:.2f}" for value in cell.by_seed.values())
-            about = (number.table, data_set(answer), number.model, number.phase or "-")
-            rows.append((*about, number.printed, seeds, f"{100 * cell.value:.2f}", str(cell.n)))
+            measured = (seeds, f"{100 * cell.value:.2f}", str(cell.n))
+            about = (data_set(answer), number.model, number.printed)
+            # The same measurement may answer numbers of several tables.
+            rows.setdefault((about[0], *measured), (*about, *measured))
     caption = (
-        "Classifiers without a defence and without an attack: accuracy in percent on all test "
-        "images, seed by seed. What our networks and data are beside the paper's is said above."
+        "Classifiers without a defence and without an attack: accuracy in percent, seed by seed. "
+        "What our networks and data are beside the paper's is said above and under *Data*."
     )
-    header = ("table", "dataset", "model", "phase", "paper", "by seed", "mean", "images")
-    return Table(caption, header, tuple(rows), left=4) if rows else None
-
-
-_CLEAN = ("none", "accuracy")
+    header = ("dataset", "model", "paper", "by seed", "mean", "images")
+    return Table(caption, header, tuple(rows.values()), left=2) if rows else None
 
 
 def data_set(answer: Answer) -> str:

@@ -38,6 +38,12 @@ def compare(holds: Callable[[float, float], bool], one: Cell, other: Cell) -> bo
     return agreed([holds(*pair) for pair in ((one.value, other.value), *pairs)])
 
 
+def by_seed(one: Cell, other: Cell) -> str:
+    """Two accuracies in a sentence, of every seed that both have."""
+    both = ((v, other.by_seed[seed]) for seed, v in one.by_seed.items() if seed in other.by_seed)
+    return ", ".join(f"{100 * first:.1f} and {100 * second:.1f}" for first, second in both)
+
+
 def percent(*cells: Cell) -> str:
     """Accuracies in a sentence."""
     return " and ".join(f"{100 * cell.value:.1f}" for cell in cells) + " %"

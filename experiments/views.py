@@ -93,7 +93,7 @@ class View(Measured):
 
 def in_255(eps: float) -> str:
     """A radius in steps of an 8-bit image, such as ``8/255``."""
-    return f"{255 * eps:.3g}/255"
+    return f"{255 * eps:.4g}/255"
 
 
 def text(cell: Cell | None, named: bool = False) -> str:

@@ -25,13 +25,13 @@ from experiments.legend import attacks_named
 from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
 from experiments.pooling import Query, find, over_seeds, pool
-from experiments.publish import ANSWERS, _warnings
+from experiments.publish import ANSWERS, _cell, _meta, _warnings
 from experiments.side_by_side import side_by_side, undefended
 from experiments.verdicts import MATCHED, OUT_OF_REACH, judge
 from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import DataError, InputError
 from jaxdefense.evaluation import interval, store
-from jaxdefense.reporting import Record, read_json
+from jaxdefense.reporting import Record, read_json, write_json
 
 NUMBER = Number(
     "0", "1", "Fingers", "ResNet-18", "U-AE", "", "pgd", "0.1", "", "accuracy", "90", "%", "paper",
@@ -161,9 +161,10 @@ def test_noise_that_is_worse_to_our_bare_network_breaks_nothing(bare, printed, v
     undefended = dataclasses.replace(noisy, defence="none", value=printed)
     defended = {"as attacked": pool([record(value=0.8, n=1000)])}
     without = {"as attacked": pool([record(value=bare, n=1000)])}
-    assert judge(dataclasses.replace(noisy, value="90"), defended, without, None, undefended) == (
-        verdict
-    )
+    number = dataclasses.replace(noisy, value="90")
+    assert judge(number, defended, without, None, undefended) == verdict
+    unclear = {"as attacked": pool([record(value=0.85, n=1000)])}
+    assert judge(number, defended, without, unclear, undefended) == f"{verdict}; {OUT_OF_REACH}"
 
 
 def test_what_the_paper_prints_as_a_loss_is_no_claim():
@@ -200,6 +201,8 @@ def test_a_claim_that_holds_says_where_our_network_was_more_robust_before():
     for seen, more in ((0.5, "; undefended already +20 points"), (0.38, "")):
         bare = {"as attacked": pool([record(value=seen)]), "strongest": pool([record(value=0.2)])}
         assert judge(NUMBER, cells, bare, None, undefended) == f"holds{more}"
+        less = cells | {"strongest": pool([record(value=0.6)])}
+        assert judge(NUMBER, less, bare, None, undefended) == f"weakened{more}"
 
 
 def test_what_a_paper_has_from_others_is_not_judged():
@@ -301,7 +304,7 @@ def test_undefended_classifiers_are_told_seed_by_seed():
     ]
     asked = lambda n: {"as attacked": Query({"defence": "none"})}
     (row,) = undefended(answers([bare], records, asked)).rows
-    assert row[5:] == ("98.95, 99.08", "99.02", "100")
+    assert row[3:] == ("98.95, 99.08", "99.02", "100")
     assert undefended(answers([NUMBER], records, asked)) is None
 
 
@@ -370,6 +373,17 @@ def test_a_second_run_only_draws(finished, monkeypatch):
     monkeypatch.setattr("experiments.measuring.craft", lambda *a, **k: pytest.fail("crafted again"))
     jung2022_u_autoencoder.main(dataclasses.replace(TINY, output=str(finished.parent)))
     assert read_json(finished / "results" / "results.json")[0] == before
+
+
+def test_a_page_counts_what_was_measured_since_it_was_drawn(tmp_path):
+    path = tmp_path / "results.json"
+    config = dataclasses.make_dataclass("Config", [("steps", int)])(40)
+    write_json(path, [record()], {"config": {"steps": 40}, "wall_seconds": 5.0})
+    cells = {_cell(record())}
+    assert _meta("script", config, path, 9.0, cells)["wall_seconds"] == 5.0
+    assert (
+        _meta("script", config, path, 9.0, cells | {_cell(record(seed=1))})["wall_seconds"] == 9.0
+    )
 
 
 @pytest.mark.xdist_group("jung2022")
