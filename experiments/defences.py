@@ -44,7 +44,7 @@ def jung2022() -> Defence:
     name = config.datasets[0]
     stand_in = jung2022_u_autoencoder.SETS[name][1]
     study = studies.prepare(config, name, stand_in, 0, folder, size=32, channels=3)
-    parts = jung2022_parts.train(config, study, extra=False)
+    parts = jung2022_parts.train(dataclasses.replace(config, controls=False), study)
     whole: Any = parts.deployed["U-AE"]
     return _defence("U-AE + " + parts.model, study, whole.classifier, whole.purifier)
 

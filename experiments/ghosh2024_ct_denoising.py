@@ -94,6 +94,8 @@ class Config:
     """train on so many images only"""
     n_eval: int = 128
     """attack so many test images of each seed"""
+    n_probed: int = 496
+    """tell the features of so many clean test images from those of the same attacked"""
     seeds: tuple[int, ...] = (0, 1, 2)
     output: str = "runs"
     preset: str = "small"
@@ -120,6 +122,7 @@ PRESETS = {
         perplexities=(5.0,),
         n_train=200,
         n_eval=16,
+        n_probed=16,
         seeds=(0,),
         preset="smoke",
     ),

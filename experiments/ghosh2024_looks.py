@@ -101,7 +101,12 @@ def seen_at(parts: Parts, function: Any, x: np.ndarray) -> np.ndarray:
 
 
 def separated(team: Lineup, config: Any, parts: Parts) -> Iterator[Record]:
-    """Whether clean and attacked features can be told apart, in full and in the plane."""
+    """Whether clean and attacked features can be told apart, in full and in the plane.
+
+    A probe of few images cannot tell apart what many dimensions hold, so it has more than others.
+    """
+    study = dataclasses.replace(parts.study, n_eval=config.n_probed)
+    parts = dataclasses.replace(parts, study=study)
     for defence in parts.defended:
         for place, function in features(parts, defence).items():
             _, *others = sights(team, config, parts, defence)

@@ -101,7 +101,9 @@ def _separable(view: View) -> Table:
         "Overlap as a number: area under the ROC curve of a linear probe that tells clean from "
         f"attacked features (eps {in_255(view.config.eps)}; 0.5: overlap, 1: apart), "
         "cross-validated with both versions of an image in the same fold. Input: pixels; output: "
-        f"pixels behind the autoencoder; penultimate: of the CNN, behind it. {SAYS}"
+        "pixels behind the autoencoder; penultimate: of the CNN, behind it. Where the pairs of "
+        f"images ({view.config.n_probed} of each seed at most) are fewer than pixels "
+        f"({view.config.size**2}) 0.5 may be the probe's, not the images'. {SAYS}"
     )
     return Table(caption, ("defence", "attack", "attacker", *PLACES), tuple(rows), 3)
 

@@ -197,8 +197,8 @@ def _active(view: View) -> Table:
 
 LEFT_OUT = """Left out, and why:
 
-- CW and DeepFool, which the paper names beside FGSM and PGD and shows nothing of: PGD with
-  restarts, AutoAttack (a part of it in preset small) and Square stand for them.
+- CW and DeepFool, which an abstract of the authors' on the same slices names beside FGSM and PGD:
+  PGD with restarts, AutoAttack (a part of it in preset small) and Square stand for them.
 - Images of 224 pixels a side, as in the paper, and of 128 (preset paper has these): on two cores
   all networks of 48 pixels take half an hour.
 - Transfer learning and feature attention, named as further work."""

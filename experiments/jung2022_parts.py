@@ -69,13 +69,12 @@ class Parts:
         return shown
 
 
-def train(config: Any, study: Study, extra: bool) -> Parts:
+def train(config: Any, study: Study) -> Parts:
     """The bare classifier, and behind each autoencoder, trained on clean images, one of its own.
 
     Args:
         config: of the script.
         study: data, folder, seed.
-        extra: also a classifier behind an untrained autoencoder.
     """
     build = functools.partial(_classifier, config, study)
     net, _ = harness.train_classifier(study, "classifier", build(), config.classifier)
@@ -85,7 +84,7 @@ def train(config: Any, study: Study, extra: bool) -> Parts:
         purifiers[name] = _purifier(config, study, part, part)
         deployed[name] = _behind(config, study, part, purifiers[name])
     untrained = None
-    if extra:
+    if config.controls:
         model = models.build("autoencoder", width=config.autoencoder_width)
         random = defenses.untrained(model, study.key, study.data.image_shape)
         untrained = _behind(config, study, "untrained", random)

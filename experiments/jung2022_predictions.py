@@ -128,7 +128,7 @@ def predictions(
         hundredth = _limit(0.01, config.seeds)
         predict(
             '"Any kind of attack": CW without a radius leaves at most 1 % behind either '
-            "autoencoder.",
+            "autoencoder, wherever it was tried.",
             operator.le,
             [
                 (f"{title} {defence}", unbounded(records, title, defence, config.cw), "limit",

@@ -30,6 +30,8 @@ _LEFT_OUT = """Left out, and why:
   squared error between what they return and the image. Of those that add the input ("the sum of
   the encoder input and the decoder output") a decoder of nothing but zeros is a solution, and no
   defence at all.
+- A classifier of its own behind blur, half size, JPEG, bits and PCA: they stand in front of the
+  bare one, which is to their disadvantage. The untrained autoencoder has its own.
 - Attacks and defences that the text names in passing, without a number: L-BFGS, deep contractive
   networks, gradient regularisation, random resizing and padding, foveation, ComDefend, stacked
   denoising autoencoders; adversarial training is in Kim et al.
@@ -180,7 +182,7 @@ def _gains(
             told.append(f"{attack}: {kept}; {best}")
         if told:
             yield (
-                f"{dataset} at {FAINT[dataset]:g}, the radius at which autoencoders gain most, "
+                f"{dataset} at {FAINT[dataset]:g}, a radius so faint that something is left, "
                 f"through the whole, {'. '.join(told)}."
             )
 

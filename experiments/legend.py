@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from experiments.verdicts import MATCHED, OUT_OF_REACH
+from experiments.verdicts import MATCHED, OUT_OF_REACH, QUOTED
 from jaxdefense.reporting import Record
 
 LEGEND = (
@@ -23,7 +23,7 @@ LEGEND = (
     "added), or (beside *holds* and *weakened*) the attack that much more; *too few images* where "
     "it leaves nothing and the images are too few to tell that from what is printed; "
     f"*{MATCHED}* (beside *holds*, *weakened* and, of noise that leaves something, *undefended "
-    "already*) where the best control has no less left of the paper's attacker; *{QUOTED}* "
+    f"already*) where the best control has no less left of the paper's attacker; *{QUOTED}* "
     "what the paper has from others, of whose radius nothing is known; "
     f"*{OUT_OF_REACH}* where our smaller network and its defence have less on clean images "
     "than the paper prints on attacked ones, so that *holds* was out of reach; "
@@ -51,13 +51,18 @@ _NAMED = {
     r"(?:pgd|bim|mifgsm)-(\d+)": "{} steps",
     r"pgd-(\d+)x(\d+)": "{} steps, {} restarts",
     r"pgd-(\d+)-step-([\d.]+)": "{} steps of {}",
+    r"pgd-(\d+)-step-third": "{} steps of a third of the radius",
     r"pgd-(\d+)-eot-(\d+)": "{} steps, whose gradients are means of {} draws",
     r"pgd-(\d+)-bpda": "{} steps, past the search as if it changed nothing",
+    r"pgd-(\d+)-unrolled": "{} steps, with the gradient of the whole search",
+    r"pgd-(\d+)-noiseless": "{} steps on the defence without its noise",
+    r"(pgd-\d+|quick)-choice": "{} on PuVAE's choice of a class",
     r"square-(\d+)": "{} queries",
     r"spsa-(\d+)x(\d+)": "{} steps, of two queries at {} samples each",
     r"cw-(\d+)x(\d+)": "{} searches of {} steps",
     r"deepfool-(\d+)": "at most {} steps",
     r"(?:ddn|latent)-(\d+)": "{} steps",
+    r"latent-(\d+)-nearest": "{} steps, from the code that the search finds for the clean image",
 }
 """Names of attacks -> what they say, which one sees by the first that has such a name."""
 

@@ -110,7 +110,8 @@ def _variants(view, first: Mapping[str, Parts]) -> Table:
                 )
     caption = (
         f"{FGSM_AE} of the first seed, trained otherwise: with ReLU, without noise, with half of "
-        "each batch left clean, and a U-shaped autoencoder with skips and without noise. On clean "
+        "each batch left clean, and another network, a U-shaped autoencoder with skips and without "
+        "noise or a code, of a ninth of the parameters. On clean "
         "images, on the corrected FGSM examples, and attacked through the whole by PGD (on means "
         f"over draws where there is noise). {HOW}"
     )
@@ -137,10 +138,13 @@ def _baselines(view) -> Table:
         "Table 3 on the same classifier: clean images (of PuVAE and Defense-GAN "
         f"{view.config.baselines.n_clean} each seed); FGSM {EPS:g} as coded; corrected FGSM "
         "examples, crafted on the classifier alone; the strongest attacker. PuVAE is attacked "
-        "through the class that it chose, on means over draws; Defense-GAN as if it did not change "
-        "the image (BPDA) and in its generator's latent space. No clean accuracy of either's paper "
-        "is to hand to compare with; for PuVAE on MNIST an index of results (wizwand.com) has "
-        f"92.92 %, without saying under which attack. {few}{HOW}"
+        "through the class that it chose, on means over draws and without its noise, and by what "
+        "its choice of a class depends on; Defense-GAN as if it did not change the image (BPDA), "
+        "through all steps of its search, and in its generator's latent space. What their authors "
+        "print of clean images is not to hand, so whether ours are within its reach stays open: "
+        "for PuVAE on MNIST an index of results (wizwand.com) has 92.92 %, without saying under "
+        "which attack, for both others print what table 3 quotes, without the radius. "
+        f"{few}{HOW}"
     )
     header = ("defence", "seeds", "images", "clean", f"as coded {EPS:g}",
               *(f"FGSM {e:g}" for e in FEW[1:]),

@@ -54,6 +54,8 @@ LEFT_OUT = """Left out, and why:
   line in the paper ("transfer learning") without a number of its own.
 - L-BFGS, JSMA, one-pixel, GeoDA and defensive distillation, named in passing: other norms or no
   autoencoder; no number is printed.
+- The l2 ball in which Athalye et al. broke Defense-GAN: its attackers here stay in the l-inf balls
+  of the paper's tables.
 - AutoAttack `rand` on the autoencoders for FGSM, in preset `small`: its time. A part of the
   standard version differentiates all autoencoders without their noise.
 - On Fashion-MNIST, in preset `small`: VGG-16 as published, autoencoders without noise, with ReLU,

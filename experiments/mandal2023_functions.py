@@ -62,6 +62,29 @@ def at_sigma(autoencoder: Frozen, sigma: float) -> Purifier:
     return deployed(autoencoder.replace(module=autoencoder.module.clone(sigma=sigma)))
 
 
+def without_noise(purifier: Any) -> Any:
+    """PuVAE with the means of its codes in place of draws."""
+    return Randomized(purifier.function.replace(settings=(("noise", 0.0),)))
+
+
+class Nearness(flax.struct.PyTreeNode):
+    """PuVAE's choice of a class as a classifier: minus the squared error of each reconstruction.
+
+    The gradient through the class that it chose cannot see that another is about to be chosen;
+    this one pushes the image from the reconstruction of its class towards others'.
+    """
+
+    module: Any = flax.struct.field(pytree_node=False)
+    variables: Any
+
+    def __call__(self, x: Images) -> Logits:
+        count, classes = len(x), self.module.num_classes
+        labels, images = jnp.repeat(jnp.arange(classes), count), jnp.tile(x, (classes, 1, 1, 1))
+        code, _ = self.module.apply(self.variables, images, labels, method="encode")
+        made = self.module.apply(self.variables, code, labels, method="decode")
+        return -((made - images) ** 2).sum((1, 2, 3)).reshape(classes, count).T
+
+
 class FixedNoise(flax.struct.PyTreeNode):
     """An autoencoder that adds the same numbers to every code."""
 
@@ -141,17 +164,27 @@ def stepping(steps: int, size: float) -> Attack:
     return Attack(f"pgd-{steps}-step-{size:g}", (Stage(search, steps, cross_entropy),), linf)
 
 
-def within(generator: Frozen, steps: int, digest: str) -> Attack:
-    """The attack in a generator's latent space, told from others by the digest of its weights."""
+def within(generator: Frozen, steps: int, digest: str, nearest: Any = None) -> Attack:
+    """The attack in a generator's latent space, told from others by the digest of its weights.
 
-    def start(keys: Keys, x: Images) -> jax.Array:
+    Args:
+        generator: of Defense-GAN.
+        steps: gradient evaluations.
+        digest: of the generator's weights.
+        nearest: `defenses.invert`, to start at the code that the defence itself finds for the clean
+            image; by default at a draw of the prior.
+    """
+
+    def prior(keys: Keys, x: Images) -> jax.Array:
         size = generator.module.latent
         return jax.vmap(lambda key: jax.random.normal(key, (size,)))(keys) / np.sqrt(size)
 
-    attack = attacks.latent(generator, start, linf, steps)
+    attack = attacks.latent(generator, nearest or prior, linf, steps)
     (stage,) = attack.stages
-    search = stage.search._replace(settings=f"latent {linf} of generator {digest}, from its prior")
-    return Attack(attack.name, (stage._replace(search=search),), linf)
+    start = f"the nearest code, {nearest.args[:4]}" if nearest else "its prior"
+    search = stage.search._replace(settings=f"latent {linf} of generator {digest}, from {start}")
+    name = f"{attack.name}-nearest" if nearest else attack.name
+    return Attack(name, (stage._replace(search=search),), linf)
 
 
 # ------------------------------------------------------------------------------------------ inside

@@ -15,6 +15,7 @@ from experiments.cells import WHITE_BOX, curve, minimum, shown, timed
 from experiments.harness import digest
 from experiments.mandal2023_cells import DROPOUT
 from experiments.mandal2023_functions import (
+    Nearness,
     at_sigma,
     code_spread,
     deployed,
@@ -23,10 +24,12 @@ from experiments.mandal2023_functions import (
     renamed,
     silent_share,
     within,
+    without_noise,
 )
 from experiments.mandal2023_lineup import FEW, Lineup, averaged
 from experiments.mandal2023_parts import AUTOENCODERS, FGSM_AE, PUVAE, RADII, Parts
 from jaxdefense import Purified, attacks, bpda, defenses, eot, linf
+from jaxdefense.attacks import Attack
 from jaxdefense.classifiers import is_random
 from jaxdefense.reporting import Record
 from jaxdefense.typing import Classifier, Purifier
@@ -104,13 +107,25 @@ def _baseline(team: Lineup, config: Any, parts: Parts, name: str) -> Iterator[Re
         mean = eot(whole, given.draws)
         for each in (attacks.fgsm(linf), pgd):
             yield from curve(few, model, name, averaged(each, given.draws), whole, FEW, mean)
-        return
-    generator = parts.generator
-    assert generator is not None
-    told = renamed(pgd, f"{pgd.name}-bpda")
-    straight = Purified(bpda(purifier, defenses.identity()), net)
-    latent = within(generator, given.latent_steps, digest(generator.variables))
-    for each, source in ((told, straight), (latent, net)):
+        quiet, made = Purified(without_noise(purifier), net), purifier.function
+        choice = Nearness(made.module, made.variables)
+        by_choice = [renamed(each, f"{each.name}-choice") for each in (team.free, *team.suite)]
+        aimed: list[tuple[Attack, Any]] = [(each, quiet) for each in team.noiseless]
+        aimed += [(each, choice) for each in by_choice]
+    else:
+        generator = parts.generator
+        assert generator is not None
+        about = given.latent_steps, digest(generator.variables)
+        nearest = defenses.invert(
+            generator, generator.module.latent, restarts=given.restarts, steps=given.steps
+        )
+        straight = Purified(bpda(purifier, defenses.identity()), net)
+        aimed = [(renamed(pgd, f"{pgd.name}-bpda"), straight)]
+        aimed += [(within(generator, *about), net), (within(generator, *about, nearest), net)]
+        # The whole search differentiated, step by step.
+        unrolled = renamed(pgd, f"{pgd.name}-unrolled")
+        yield from curve(few, model, name, unrolled, whole, FEW)
+    for each, source in aimed:
         yield from curve(few, model, name, each, whole, FEW, source, knowledge=WHITE_BOX)
 
 

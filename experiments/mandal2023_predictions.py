@@ -134,7 +134,8 @@ def _artefacts(view) -> Prediction:
         "What the paper's attacks leave of the undefended classifier (26 % of MNIST at 0.6, 29 % "
         "of Fashion-MNIST under PGD) is an artefact of the logits for a loss, of dropout and of "
         "seven steps: without them less is left (intervals apart). (Not to be told where the "
-        "code's attacks may leave less than 5 % here, too.) As coded, corrected, strongest:",
+        "code's attacks may leave less than 5 % here, too: batch norm by the statistics of each "
+        "batch, the code's last fault, is not reproduced.) As coded, corrected, strongest:",
         held, told,
     )  # fmt: skip
 

@@ -126,9 +126,12 @@ def _meta(script: str, config: Any, path: Path, seconds: float, cells: set) -> d
     settings = json.loads(json.dumps(settings))
     with contextlib.suppress(DataError, OSError):
         found, before = read_json(path)
-        if before.get("config") == settings and set(map(_cell, found)) == cells:
-            # What draws again measures nothing.
-            seconds, commit = before["wall_seconds"], before.get("commit", "")
+        if before.get("config") == settings:
+            old = before.get("commit", "")
+            if set(map(_cell, found)) == cells:  # what draws again measures nothing
+                seconds, commit = before["wall_seconds"], old
+            elif old:  # the rest was measured before
+                commit = ", ".join(dict.fromkeys([*old.split(", "), commit]))
     return {
         "command": f"python -m experiments.{script} {_arguments()}".strip(),
         "device": f"{jax.device_count()} x {device.device_kind} ({device.platform})"

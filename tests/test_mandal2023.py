@@ -12,6 +12,7 @@ from flax import linen as nn
 from experiments import coverage, measuring, studies
 from experiments import mandal2023_convolutional_autoencoder as mandal2023
 from experiments.mandal2023_functions import (
+    Nearness,
     code_spread,
     deployed,
     dropping,
@@ -21,10 +22,11 @@ from experiments.mandal2023_functions import (
     silent_share,
     stepping,
     within,
+    without_noise,
 )
 from experiments.mandal2023_parts import AUTOENCODERS, DEFENSE_GAN, PUVAE
 from experiments.mandal2023_view import GAIN
-from jaxdefense import Frozen, Purified, attacks, linf, models
+from jaxdefense import Frozen, Purified, attacks, defenses, linf, models
 from jaxdefense.classifiers import is_random
 from jaxdefense.evaluation import store
 from jaxdefense.evaluation.identity import identity
@@ -101,8 +103,9 @@ def test_both_other_defences_are_attacked_by_what_is_right_for_them(finished):
     for record in records:
         if record.knowledge == "white-box" and record.metric == "accuracy":
             known[record.defence].add(record.attack)
-    assert known[DEFENSE_GAN] == {"pgd-2-bpda", "latent-2"}
-    assert known[PUVAE] == {"fgsm-eot-2", "pgd-2-eot-2"}
+    latent = {"latent-2", "latent-2-nearest"}
+    assert known[DEFENSE_GAN] == {"pgd-2-bpda", "pgd-2-unrolled", *latent}
+    assert known[PUVAE] == {"fgsm-eot-2", "pgd-2-eot-2", "pgd-2-noiseless", "pgd-2-choice"}
     gains = [r for r in records if r.metric == GAIN]
     assert {r.defence for r in gains} == set(AUTOENCODERS.values())
 
@@ -213,6 +216,18 @@ def test_the_code_and_the_silent_units_are_read_off_the_layers():
     assert silent_share(autoencoder, X) == pytest.approx(2 / 3)
 
 
+def test_the_choice_of_a_class_is_what_puvae_takes():
+    shape = {"image_shape": (16, 16, 1), "num_classes": 3, "latent": 4, "features": 4}
+    vae = drawn(models.ConditionalVAE(**shape, layers=1, kernel=3, hidden=8), X, Y)
+    quiet = without_noise(made(PUVAE, vae))
+    assert (jax.tree.leaves(quiet(KEYS, X)) == np.asarray(quiet(KEYS[::-1], X))).all()
+    chosen = np.asarray(Nearness(vae.module, vae.variables)(X)).argmax(-1)
+    assert len(set(chosen)) > 1
+    code, _ = vae.module.apply(vae.variables, X, chosen, method="encode")
+    expected = vae.module.apply(vae.variables, code, chosen, method="decode")
+    np.testing.assert_allclose(quiet(KEYS, X), expected, atol=1e-5)
+
+
 def test_random_functions_are_told_apart_on_disk():
     one, other = drawn(NOISY, X), drawn(NOISY.clone(sigma=2.0), X)
     gan = drawn(models.Generator(image_shape=(16, 16, 1), features=2), np.zeros((1, 128)))
@@ -224,14 +239,15 @@ def test_random_functions_are_told_apart_on_disk():
         made(DEFENSE_GAN, gan, restarts=1, steps=2), made(DEFENSE_GAN, gan, restarts=1, steps=3),
     ]  # fmt: skip
     net = drawn(models.VGG(convolutions=(1,), widths=(2,), num_classes=3), X)
-    latent = within(gan, 2, "weights")
+    latent, nearest = within(gan, 2, "weights"), defenses.invert(gan, restarts=1, steps=2)
     name = lambda attack, function: identity(
         attack, function, X, Y, [0.1], jax.random.key(0), None, "nested"
     )
     names = [name(latent, Purified(purifier, net)) for purifier in purifiers]
     assert len(set(names)) == len(names)
     assert names[0] == name(latent, Purified(deployed(one), net))
-    assert names[0] != name(within(gan, 2, "others"), Purified(deployed(one), net))
+    for other in (within(gan, 2, "others"), within(gan, 2, "weights", nearest)):
+        assert names[0] != name(other, Purified(deployed(one), net))
 
 
 # ------------------------------------------------------------------------------------- measuring

@@ -17,17 +17,18 @@ from experiments import (
     jung2022_u_autoencoder,
     measuring,
     paper_numbers,
+    publish,
     studies,
     summary,
 )
 from experiments.answers import CLEAN, LOST, answers
-from experiments.legend import attacks_named
+from experiments.legend import LEGEND, attacks_named
 from experiments.measuring import WARNING
 from experiments.paper_numbers import Number
 from experiments.pooling import Query, find, over_seeds, pool
 from experiments.publish import ANSWERS, _cell, _meta, _warnings
 from experiments.side_by_side import side_by_side, undefended
-from experiments.verdicts import MATCHED, OUT_OF_REACH, judge
+from experiments.verdicts import MATCHED, OUT_OF_REACH, QUOTED, judge
 from jaxdefense import Frozen, attacks, linf
 from jaxdefense.errors import DataError, InputError
 from jaxdefense.evaluation import interval, store
@@ -308,6 +309,11 @@ def test_undefended_classifiers_are_told_seed_by_seed():
     assert undefended(answers([NUMBER], records, asked)) is None
 
 
+def test_the_legend_names_the_verdicts():
+    assert f"*{QUOTED}*" in LEGEND
+    assert not set("{}") & set(LEGEND)
+
+
 def test_names_of_attacks_are_explained_where_they_occur():
     told = attacks_named([record(attack="pgd-40x5"), record(attack="spsa-20x16")])
     assert told == (
@@ -375,15 +381,17 @@ def test_a_second_run_only_draws(finished, monkeypatch):
     assert read_json(finished / "results" / "results.json")[0] == before
 
 
-def test_a_page_counts_what_was_measured_since_it_was_drawn(tmp_path):
+def test_a_page_counts_what_was_measured_since_it_was_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(publish, "_commit", lambda: "new")
     path = tmp_path / "results.json"
     config = dataclasses.make_dataclass("Config", [("steps", int)])(40)
-    write_json(path, [record()], {"config": {"steps": 40}, "wall_seconds": 5.0})
+    before = {"config": {"steps": 40}, "wall_seconds": 5.0, "commit": "old"}
+    write_json(path, [record()], before)
     cells = {_cell(record())}
-    assert _meta("script", config, path, 9.0, cells)["wall_seconds"] == 5.0
-    assert (
-        _meta("script", config, path, 9.0, cells | {_cell(record(seed=1))})["wall_seconds"] == 9.0
-    )
+    meta = lambda cells: _meta("script", config, path, 9.0, cells)
+    told = lambda cells: tuple(meta(cells)[name] for name in ("wall_seconds", "commit"))
+    assert told(cells) == (5.0, "old")
+    assert told(cells | {_cell(record(seed=1))}) == (9.0, "old, new")
 
 
 @pytest.mark.xdist_group("jung2022")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from jaxdefense.defenses.defense_gan import defense_gan as defense_gan
+from jaxdefense.defenses.defense_gan import invert as invert
 from jaxdefense.defenses.filters import bit_depth as bit_depth
 from jaxdefense.defenses.filters import blur as blur
 from jaxdefense.defenses.filters import identity as identity

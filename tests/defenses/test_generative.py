@@ -65,8 +65,10 @@ def test_rows_are_independent_and_keys_decide(name):
 def test_deployed_before_a_classifier_it_is_swept(name):
     deployed = jd.Purified(PURIFIERS[name](), lambda x: x.reshape(len(x), -1)[:, :3])
     y = np.asarray(deployed(KEYS, X)).argmax(-1)
-    curve = jd.sweep(jd.attacks.fgsm(jd.linf), deployed, X, y, [0.0, 0.1], jax.random.key(0))
-    assert curve.robust_accuracy[1] <= curve.robust_accuracy[0]
+    wrong = (y + 1) % 3
+    for labels, low, high in ((y, 0.5, 1.0), (wrong, 0.0, 0.5)):
+        curve = jd.sweep(jd.attacks.fgsm(jd.linf), deployed, X, labels, [0.0], jax.random.key(0))
+        assert low <= curve.robust_accuracy[0] <= high
 
 
 def test_without_noise_it_is_the_plain_autoencoder():
@@ -87,7 +89,7 @@ def test_puvae_takes_the_reconstruction_nearest_to_the_image():
     error = ((np.stack(made) - X[None]) ** 2).sum((2, 3, 4))
     expected = np.stack(made)[error.argmin(0), np.arange(4)]
     np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert len(set(error.argmin(0))) > 1 or error.std() > 0
+    assert len(set(error.argmin(0))) > 1  # or always the same class would pass
 
 
 def test_gradients_flow_through_the_class_that_puvae_chose():
